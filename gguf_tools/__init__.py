@@ -1,0 +1,1 @@
+"""Tools for GGUF bundles: importable and useful without the extension."""

@@ -1,0 +1,42 @@
+"""ltm-edge: a local runtime that makes a language model answer through typed scenes.
+
+>>> from ltm_edge import Bundle                                           # doctest: +SKIP
+>>> with Bundle.open() as bundle, bundle.session() as session:            # doctest: +SKIP
+...     print(session.send("My garden keeps dying.").text)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ltm_edge.bundle import Bundle
+    from ltm_edge.errors import LtmError
+    from ltm_edge.scene.pvq import Pvq
+    from ltm_edge.scene.record import Scene
+    from ltm_edge.session import Reply, Session
+    from ltm_edge.turn import Turn
+
+# Names are loaded on first use: `ltm-edge --help` must not pay for numpy, pydantic or the extension.
+_EXPORTS = {
+    "Bundle": "ltm_edge.bundle",
+    "LtmError": "ltm_edge.errors",
+    "Pvq": "ltm_edge.scene.pvq",
+    "Reply": "ltm_edge.session",
+    "Scene": "ltm_edge.scene.record",
+    "Session": "ltm_edge.session",
+    "Turn": "ltm_edge.turn",
+}
+
+__all__ = ["Bundle", "LtmError", "Pvq", "Reply", "Scene", "Session", "Turn", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        value = getattr(importlib.import_module(_EXPORTS[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ltm_edge' has no attribute {name!r}")

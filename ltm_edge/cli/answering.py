@@ -1,0 +1,140 @@
+"""Waiting for an answer so that Ctrl-C, SIGTERM and a closed pipe stop it without losing what there is.
+
+The session works in a thread of its own while the main thread shows the text: Python runs signal handlers
+between two steps of the main thread only, and a main thread inside a long prefill would hear Ctrl-C late.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from ltm_edge.cli.session_api import ChatReply, ChatSession, OnToken
+
+__all__ = ["Answer", "answer", "exit_code", "terminable"]
+
+_POLL_SECONDS = 0.2  # where a wait can't be interrupted (Windows), signals are heard this often
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended.
+
+    Attributes:
+        reply: the answer; partial where it was stopped.
+        stopped_by: number of the signal that stopped it, None if none did.
+        failure: why the text could not be shown to its end, such as a closed pipe.
+    """
+
+    reply: ChatReply
+    stopped_by: int | None = None
+    failure: OSError | None = None
+
+
+def exit_code(signal_number: int) -> int:
+    """The exit code that shells expect of a process ended by this signal."""
+    return 128 + signal_number
+
+
+def answer(session: ChatSession, call: Callable[[OnToken], ChatReply], show: OnToken) -> Answer:
+    """Run ``call`` (a send or a regenerate of ``session``) and pass what is written to ``show`` as it comes.
+
+    Ctrl-C, SIGTERM, SIGHUP and a failing ``show`` cancel the session; what was written until then is kept.
+
+    Raises:
+        LtmError: as ``call`` raises it.
+    """
+    pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    result: list[ChatReply] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(call(pieces.put))
+        except BaseException as error:  # passed on to the thread that waits
+            raised.append(error)
+        finally:
+            pieces.put(None)
+
+    failure: OSError | None = None
+    with _cancelling(session) as stopped:
+        thread = threading.Thread(target=work, name="answer", daemon=True)
+        thread.start()
+        while True:
+            try:
+                piece = pieces.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if stopped or failure is not None:  # the first cancel may have come before the work began
+                    session.cancel()
+                continue
+            if piece is None:
+                break
+            if failure is not None:
+                continue
+            try:
+                show(piece)
+            except OSError as error:  # nobody reads any more: no use in writing on
+                failure = error
+                session.cancel()
+        thread.join()
+    if raised:
+        _leave_if_terminated(stopped)
+        raise raised[0]
+    return Answer(result[0], stopped[0] if stopped else None, failure)
+
+
+@contextmanager
+def _cancelling(session: ChatSession) -> Iterator[list[int]]:
+    stopped: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        session.cancel()
+
+    with _handlers(stop, [signal.SIGINT, *_ending()]):
+        yield stopped
+    # SIGTERM counts even if an impatient Ctrl-C came first.
+    stopped.sort(key=lambda number: number == signal.SIGINT)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP end the program in order: files are closed, the terminal is put right."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(exit_code(number))
+
+    with _handlers(leave, _ending()):
+        yield
+
+
+def _leave_if_terminated(stopped: list[int]) -> None:
+    if stopped and stopped[0] != signal.SIGINT:
+        raise SystemExit(exit_code(stopped[0]))
+
+
+def _ending() -> list[int]:
+    return [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None], numbers: list[int]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers
+        yield
+        return
+    before: dict[int, Any] = {}
+    try:
+        for number in numbers:
+            if signal.getsignal(number) is signal.SIG_IGN:  # as nohup and shells' background jobs want it
+                continue
+            before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -1,0 +1,62 @@
+"""`ltm-edge bench`: measure this machine; our engine and others on the same input, in one run."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["bench"]
+
+
+@click.group()
+def bench() -> None:
+    """Measure grammar masks and decoding on this machine."""
+
+
+@bench.command()
+@click.argument("files", metavar="[GGUF ...]", nargs=-1)
+@click.option("--rounds", type=click.IntRange(1, 10000), default=20, show_default=True, help="Walks along a document.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def masks(files: tuple[str, ...], rounds: int, as_json: bool) -> None:
+    """Cost of grammar masks: ours, llama.cpp's, llguidance's and XGrammar's.
+
+    Without a file the demo model's vocabulary is used; files with a vocabulary and no weights will do. llguidance and
+    XGrammar are measured if they are installed.
+    """
+    from ltm_edge.bench.masks import bench_masks
+    from ltm_edge.models import existing_file, find_demo_model
+
+    paths = [existing_file(name) for name in files] or [find_demo_model().path]
+    report = bench_masks(paths, rounds, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("file", metavar="[GGUF]", required=False)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Answers to each request.")
+@click.option("--requests", type=click.IntRange(1, 4), default=3, show_default=True, help="How many requests.")
+@click.option("--tokens", type=click.IntRange(50, 1200), default=400, show_default=True, help="Most of a document.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: int | None, as_json: bool) -> None:
+    """Cost of decoding under a grammar: against free text and against llama-cpp-python.
+
+    One scene takes a few seconds, and every request is answered nine times a round.
+    """
+    from ltm_edge.bench.decode import bench_decode
+    from ltm_edge.models import resolve_model
+
+    report = bench_decode(resolve_model(file), rounds, requests, tokens, threads, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+def _progress(what: str) -> None:
+    click.echo(f"measuring {what}", err=True)
+
+
+def _print(result: dict[str, object] | list[str]) -> None:
+    if isinstance(result, list):
+        click.echo("\n".join(result))
+    else:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))

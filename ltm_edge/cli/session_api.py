@@ -1,0 +1,65 @@
+"""What the commands need of a bundle and a session; the real ones stand in bundle.py and session.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ltm_edge.turn import Turn
+
+__all__ = ["ChatBundle", "ChatReply", "ChatSession", "OnToken"]
+
+OnToken = Callable[[str], None]
+
+
+class ChatReply(Protocol):
+    """An answer, whole or partial."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def document(self) -> str: ...
+    @property
+    def trace(self) -> Mapping[str, Any]: ...
+    @property
+    def partial(self) -> bool: ...
+    @property
+    def form(self) -> str: ...
+
+
+class ChatSession(Protocol):
+    """One conversation. All methods belong to one thread at a time, except ``cancel``, which any thread may call."""
+
+    @property
+    def history(self) -> Sequence[Turn]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    def send(self, request: Any, /, *, on_token: OnToken | None = None, form: str | None = None) -> ChatReply: ...
+    def regenerate(self, *, on_token: OnToken | None = None) -> ChatReply: ...
+    def cancel(self) -> None: ...
+    def undo(self) -> Turn | None: ...
+    def clear(self) -> None: ...
+    def set(self, key: str, value: Any, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class ChatBundle(Protocol):
+    """A model under an overlay."""
+
+    @property
+    def templates(self) -> Mapping[str, Any]: ...
+    @property
+    def model_info(self) -> Mapping[str, Any]: ...
+    def describe(self) -> Sequence[str]: ...
+    def session(
+        self,
+        *,
+        name: str | None = None,
+        history: Sequence[Turn] = (),
+        system: str | None = None,
+        template: str | None = None,
+        lang: str | None = None,
+        form: str = "auto",
+        sampling: Mapping[str, Any] | None = None,
+    ) -> ChatSession: ...
+    def close(self) -> None: ...

@@ -1,0 +1,64 @@
+"""Writing files so that a crash leaves the old content or the new, never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["sync_folder", "write_atomic"]
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace a file's content: temporary sibling, fsync, rename, fsync of the folder.
+
+    A symbolic link is followed, so that the link stays and its target is replaced.
+
+    Args:
+        path: file to write; its folder must exist.
+        data: the whole new content.
+        mode: permission bits of the file, reduced by the process's umask.
+
+    Raises:
+        OSError: as the system reports it; the temporary sibling is removed and the old file untouched.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file():  # a device or a pipe has nothing to rename over
+        with target.open("wb") as stream:
+            stream.write(data)
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+    sibling = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if sys.platform != "win32":
+            sibling.chmod(mode & ~_umask())
+        sibling.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            sibling.unlink()
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` durable, where the system can do that."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):  # some file systems refuse fsync on folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,171 @@
+"""PromptComposer: a turn is composed as scenes first; text is rendered and tokenised last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ltm_edge.errors import SchemaError
+from ltm_edge.scene.chat_template import Message
+from ltm_edge.scene.pvq import Pvq
+from ltm_edge.schemas.prompts import Prompts, fill
+from ltm_edge.schemas.template import Template
+
+__all__ = ["Message", "PastTurn", "PromptComposer"]
+
+
+class PastTurn(Protocol):
+    """What the composer needs of an earlier turn."""
+
+    @property
+    def request(self) -> str:
+        """What the user said."""
+
+    @property
+    def document(self) -> str:
+        """The scene as the model wrote it."""
+
+    @property
+    def template(self) -> str:
+        """Name of its template."""
+
+    @property
+    def lang(self) -> str:
+        """Its language."""
+
+    @property
+    def trace(self) -> Mapping[str, object]:
+        """Its trace; ``trace["request"]`` is the whole PVQ."""
+
+
+class PromptComposer:
+    """Composes the messages of one session's turns.
+
+    Layout: system, few-shot pairs of the session's first template, earlier turns, this request. The part before the
+    earlier turns (the spine) depends on nothing but what is given here, and an earlier turn is repeated as it was sent;
+    so each prompt begins with all of the one before, and its cached state is used again. A turn whose template or
+    language differs from the spine's says so within its own message.
+
+    Args:
+        prompts: the words around a request.
+        template: the session's first template.
+        lang: the session's first language.
+        system_extra: text of the user's own, added to the system message.
+        templates: all templates by name, to repeat earlier turns that followed another one.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        template: Template,
+        lang: str,
+        system_extra: str | None = None,
+        templates: Mapping[str, Template] | None = None,
+    ) -> None:
+        self._prompts = prompts
+        self._template = template
+        self._lang = lang
+        self._templates: dict[str, Template] = {**(templates or {}), template.name: template}
+        self._spine = self._compose_spine(system_extra)
+
+    @property
+    def template(self) -> Template:
+        """The template that the spine shows."""
+        return self._template
+
+    @property
+    def lang(self) -> str:
+        """The language of the spine."""
+        return self._lang
+
+    def spine_messages(self) -> list[Message]:
+        """What every prompt of the session begins with: the system message and the few-shot pairs."""
+        return list(self._spine)
+
+    def turn_message(self, pvq: Pvq, template: Template, lang: str) -> Message:
+        """The user message of one turn: what the spine doesn't say yet, what is known, and the request as it is."""
+        self._templates.setdefault(template.name, template)
+        return self._user(pvq, template, template.name, lang)
+
+    def messages(self, history: Sequence[PastTurn], pvq: Pvq, template: Template, lang: str) -> list[Message]:
+        """The whole chat for one turn.
+
+        Args:
+            history: earlier turns, oldest first; those without any document are left out.
+            pvq: this request.
+            template, lang: of this turn.
+        """
+        chat = self.spine_messages()
+        for turn in history:
+            if turn.document.strip():
+                chat.append(self._past(turn))
+                chat.append(Message("assistant", turn.document))
+        chat.append(self.turn_message(pvq, template, lang))
+        return chat
+
+    def _compose_spine(self, system_extra: str | None) -> tuple[Message, ...]:
+        phrases = self._prompts.of(self._lang)
+        system = fill(
+            phrases.system,
+            template=self._template.name,
+            about=self._template.about,
+            fields=_fields(self._template),
+            directive=_directive(self._template, self._lang),
+        ).strip()
+        if system_extra and system_extra.strip():
+            system = f"{system}\n{system_extra.strip()}"
+        chat = [Message("system", system)]
+        order = tuple(self._template.fields)
+        for example in self._template.examples.get(self._lang) or self._template.examples.get("en", ()):
+            chat.append(self._user(example.pvq, self._template, self._template.name, self._lang))
+            chat.append(Message("assistant", example.scene.to_yaml(order)))
+        return tuple(chat)
+
+    def _past(self, turn: PastTurn) -> Message:
+        given = turn.trace.get("request")
+        try:
+            pvq = Pvq.from_dict(given) if isinstance(given, Mapping) else Pvq(turn.request)
+        except SchemaError:  # a session file of another version: what the user said is still known
+            pvq = Pvq(turn.request)
+        return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang)
+
+    def _user(self, pvq: Pvq, template: Template | None, name: str, lang: str) -> Message:
+        phrases = self._prompts.of(lang)
+        head: list[str] = []
+        if name != self._template.name or lang != self._lang:
+            directive = _directive(template, lang) if template is not None else ""
+            about = template.about if template is not None else ""
+            fields = _fields(template) if template is not None else ""
+            line = fill(phrases.turn, template=name, about=about, fields=fields, directive=directive).strip()
+            if lang != self._lang:
+                line = f"{line} {phrases.language}"
+            head.append(line)
+        known = self._known(pvq, lang)
+        if known:
+            head.append(fill(phrases.known, items="; ".join(known)))
+        return Message("user", "\n\n".join(["\n".join(head), pvq.text]) if head else pvq.text)
+
+    def _known(self, pvq: Pvq, lang: str) -> list[str]:
+        phrases = self._prompts.of(lang)
+        values: dict[str, str] = {}
+        for key, value in pvq.scene.items():
+            if isinstance(value, str):
+                values[key] = value
+            elif isinstance(value, (list, tuple)):
+                pairs = (pair for item in value if isinstance(item, Mapping) for pair in item.items())
+                values[key] = ", ".join(f"{role}: {who}" for role, who in pairs)
+        if pvq.goal:
+            values["goal"] = pvq.goal
+        if pvq.archetype:
+            values["archetype"] = ", ".join(pvq.archetype)
+        if pvq.phase:
+            values["phase"] = dict(phrases.phases).get(pvq.phase, pvq.phase)  # type: ignore[call-overload]
+        return [f"{label}: {' '.join(values[key].split())}" for key, label in phrases.labels.items() if values.get(key)]
+
+
+def _directive(template: Template, lang: str) -> str:
+    return template.directive.get(lang) or template.directive.get("en", "")
+
+
+def _fields(template: Template) -> str:
+    return ", ".join(name for name, spec in template.fields.items() if not spec.optional)

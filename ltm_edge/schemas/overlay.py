@@ -1,0 +1,233 @@
+"""The overlay (`ltm_overlay_config.yaml`): which critics, loop limits, consilium, memory and forms a bundle uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict
+
+from ltm_edge.schemas.check import (
+    STRICT,
+    Flag,
+    Fraction,
+    Language,
+    Name,
+    RelativeFile,
+    Text,
+    Whole,
+    check_record,
+    take_root,
+)
+from ltm_edge.schemas.yaml import load_yaml
+
+__all__ = [
+    "Consilium",
+    "Critics",
+    "Embedder",
+    "InsightSeeker",
+    "Memory",
+    "MemoryWeights",
+    "Obstructio",
+    "Overlay",
+    "Recursia",
+    "ResponseForm",
+    "Routing",
+    "Sampling",
+    "SelfLoopLimits",
+    "parse_overlay",
+]
+
+
+def _auto(value: object) -> object:
+    return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "always", "never"], BeforeValidator(_auto)]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfLoopLimits:
+    """Bounds of the self-loop (цикл самопереформулирования): draft, critics, revise, accept the best."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    enabled: Flag = True
+    max_passes: Annotated[Whole, Field(ge=1, le=8)] = 2
+    accept: Fraction = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class InsightSeeker:
+    """INSIGHT-SEEKER: a draft must add at least `threshold` beyond the request and the memory."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    enabled: Flag = True
+    threshold: Fraction = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Obstructio:
+    """OBSTRUCTIO: how freely a draft speaks to its centre; under `refuse_below` the answer is a refusal."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    enabled: Flag = True
+    threshold: Fraction = 0.35
+    refuse_below: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if self.refuse_below > self.threshold:
+            raise ValueError(f"refuse_below {self.refuse_below:g} is over threshold {self.threshold:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recursia:
+    """RECURSIA: how alike a draft may be to earlier scenes and drafts, and how deep a revision may go."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    enabled: Flag = True
+    max_similarity: Fraction = 0.92
+    max_depth: Annotated[Whole, Field(ge=1, le=16)] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Critics:
+    """The three critics."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    insight_seeker: InsightSeeker = field(default_factory=InsightSeeker)
+    obstructio: Obstructio = field(default_factory=Obstructio)
+    recursia: Recursia = field(default_factory=Recursia)
+
+
+@dataclass(frozen=True, slots=True)
+class Consilium:
+    """The consilium (консилиум): several channels draft in parallel; `auto`: if routing's entropy is over `entropy`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    enabled: Switch = "auto"
+    channels: Annotated[Whole, Field(ge=2, le=16)] = 4
+    entropy: Fraction = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Soft routing over channels: softmax temperature, quantisation step, and the levels it acts on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    temperature: Annotated[float, Strict(), Field(gt=0.0, le=10.0)] = 0.1
+    step: Annotated[float, Strict(), Field(gt=0.0, le=1.0)] = 0.25
+    inputs: Flag = True
+    heads: Flag = True
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWeights:
+    """Parts of the resonance score; they sum to 1."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    meaning: Fraction = 0.4
+    words: Fraction = 0.15
+    tension: Fraction = 0.1
+    center: Fraction = 0.1
+    archetype: Fraction = 0.1
+    recency: Fraction = 0.1
+    strength: Fraction = 0.05
+
+    def __post_init__(self) -> None:
+        total = math.fsum(
+            (self.meaning, self.words, self.tension, self.center, self.archetype, self.recency, self.strength)
+        )
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"the weights sum to {total:g}; they must sum to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is recalled into a turn: scenes, links followed, tokens spent, and how fast scenes fade."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    recall: Annotated[Whole, Field(ge=0, le=64)] = 4
+    chain_depth: Annotated[Whole, Field(ge=0, le=16)] = 2
+    budget_tokens: Annotated[Whole, Field(ge=0, le=65536)] = 384
+    half_life_days: Annotated[float, Strict(), Field(gt=0.0, le=36500.0)] = 30.0
+    weights: MemoryWeights = field(default_factory=MemoryWeights)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseForm:
+    """The form of an answer where the request asks for none."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    form: Literal["auto", "text", "yaml", "json", "image"] = "auto"
+    self_commentary: Switch = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; a channel may override single keys."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    temperature: Annotated[float, Strict(), Field(ge=0.0, le=5.0)] = 0.4
+    top_k: Annotated[Whole, Field(ge=0, le=100_000)] = 40
+    top_p: Annotated[float, Strict(), Field(gt=0.0, le=1.0)] = 0.95
+    min_p: Fraction = 0.05
+    repeat_penalty: Annotated[float, Strict(), Field(ge=0.1, le=10.0)] = 1.1
+    repeat_last_n: Annotated[Whole, Field(ge=0, le=65536)] = 64
+    dry_multiplier: Annotated[float, Strict(), Field(ge=0.0, le=10.0)] = 0.8
+    max_tokens: Annotated[Whole, Field(ge=1, le=65536)] = 400
+    seed: Annotated[Whole, Field(ge=0, le=0xFFFF_FFFE)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """What embeds texts: a GGUF file of the bundle, or (base: true) mean-pooled states of the base model."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: RelativeFile | None = None
+    base: Flag | None = None  # None: true unless a file is named
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.base:
+            raise ValueError("has both file and base: true; keep one")
+        if self.file is None and self.base is False:
+            raise ValueError("has neither a file nor base: true; name one")
+        object.__setattr__(self, "base", self.file is None)
+
+
+LangQuestions = Mapping[Language, tuple[Text, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The overlay of a bundle; every part has the packaged default's value where the file is silent."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    version: Whole
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    self_loop: SelfLoopLimits = field(default_factory=SelfLoopLimits)
+    critics: Critics = field(default_factory=Critics)
+    consilium: Consilium = field(default_factory=Consilium)
+    routing: Routing = field(default_factory=Routing)
+    memory: Memory = field(default_factory=Memory)
+    response: ResponseForm = field(default_factory=ResponseForm)
+    sampling: Sampling = field(default_factory=Sampling)
+    embedder: Embedder = field(default_factory=Embedder)
+    default_template: Name | None = None
+    languages: Annotated[tuple[Language, ...], Field(min_length=1, max_length=64)] = ("en", "ru")
+    critic_questions: Mapping[Literal["insight_seeker", "obstructio", "recursia"], LangQuestions] = field(
+        default_factory=dict
+    )
+
+
+def parse_overlay(text: str | bytes, where: str = "<string>") -> Overlay:
+    """The overlay in a YAML file.
+
+    Raises:
+        SchemaError: with all problems and their lines.
+    """
+    document = load_yaml(text, where)
+    take_root(document, "ltm_overlay")
+    overlay: Overlay = check_record(Overlay, document, ("ltm_overlay",))
+    return overlay

@@ -1,0 +1,93 @@
+"""The words around a request (`prompts.yaml`): the system message and the phrases of the composer, by language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from ltm_edge.schemas.check import STRICT, Language, Text, Whole, check_record, take_root
+from ltm_edge.schemas.yaml import load_yaml
+
+__all__ = ["LanguagePrompts", "Prompts", "fill", "parse_prompts"]
+
+PLACEHOLDERS = ("template", "about", "directive", "fields", "items")
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+KnownKey = Literal["actors", "tension", "goal", "archetype", "phase", "resonance_center", "self_commentary", "response"]
+Phase = Literal["myth", "drama", "logic", "irony"]
+
+
+def _known_placeholders(value: str) -> str:
+    for name in _PLACEHOLDER.findall(value):
+        if name not in PLACEHOLDERS:
+            raise ValueError(f"unknown placeholder {{{name}}}; known are {', '.join(f'{{{p}}}' for p in PLACEHOLDERS)}")
+    return value.strip()
+
+
+def _with_items(value: str) -> str:
+    if "{items}" not in value:
+        raise ValueError("has no {items}; write where the known fields are to stand")
+    return value
+
+
+Phrase = Annotated[Text, AfterValidator(_known_placeholders)]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguagePrompts:
+    """The phrases of one language.
+
+    Attributes:
+        name: what the language is called in itself.
+        system: the system message; `{fields}`, `{directive}`, `{template}` and `{about}` are those of the session's
+            first template.
+        turn: what a later turn with another template or language says before its request.
+        language: what it adds where the language is another one.
+        known: how what is already known of the scene is given; `{items}` is the list.
+        labels: what the known fields are called in that list; fields without a label are left out of it.
+        phases: what the phases are called.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: Text
+    system: Phrase
+    turn: Phrase
+    language: Phrase
+    known: Annotated[Phrase, AfterValidator(_with_items)]
+    labels: Mapping[KnownKey, Text] = field(default_factory=dict)
+    phases: Mapping[Phase, Text] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The phrases of every language."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    version: Whole
+    languages: Annotated[Mapping[Language, LanguagePrompts], Field(min_length=1, max_length=64)]
+
+    def of(self, lang: str) -> LanguagePrompts:
+        """The phrases of `lang`, else the English ones, else the first there are."""
+        return self.languages.get(lang) or self.languages.get("en") or next(iter(self.languages.values()))
+
+
+def fill(phrase: str, **values: str) -> str:
+    """`phrase` with its placeholders replaced; values are never looked into for further ones."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), phrase)
+
+
+def parse_prompts(text: str | bytes, where: str = "<string>") -> Prompts:
+    """The phrases in a `prompts.yaml`.
+
+    Raises:
+        SchemaError: with all problems and their lines.
+    """
+    document = load_yaml(text, where)
+    take_root(document, "prompts")
+    prompts: Prompts = check_record(Prompts, document, ("prompts",))
+    return prompts

@@ -1,0 +1,302 @@
+"""Session: one conversation with a bundle. The composition root: here the parts of a turn are put together."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ltm_edge.engine.decoder import Decoder, Sampling
+from ltm_edge.errors import InputError, SessionBusy, SessionError
+from ltm_edge.loop.respond import MetaResponder
+from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
+from ltm_edge.scene.clean import clean_request
+from ltm_edge.scene.compose import PromptComposer
+from ltm_edge.scene.language import detect_language
+from ltm_edge.scene.pvq import Pvq
+from ltm_edge.scene.record import Scene
+from ltm_edge.settings import MAX_SEED, Settings
+from ltm_edge.turn import Turn
+
+if TYPE_CHECKING:
+    from ltm_edge.bundle import Bundle
+
+__all__ = ["Reply", "Session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        text: the answer in the wanted form.
+        scene: the scene, None if the answer was stopped before it was complete.
+        document: the scene as the model wrote it (YAML); cut off if ``partial``.
+        trace: what happened, as one JSON-ready object.
+        partial: the answer was stopped before it was complete; ``text`` holds what there is.
+        form: the form of ``text``.
+        stop: why writing ended: ``eog`` (complete), ``length``, ``cancelled`` or ``sink``.
+    """
+
+    text: str
+    scene: Scene | None
+    document: str
+    trace: Mapping[str, Any]
+    partial: bool
+    form: str
+    stop: str
+
+
+class Session:
+    """One conversation with a bundle.
+
+    Belongs to one thread at a time: a second :meth:`send` while one is running raises SessionBusy. :meth:`cancel` may
+    be called from any thread and from a signal handler. Sessions of one bundle share its weights and nothing else.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, name: str | None, history: Iterable[Turn], settings: Mapping[str, Any]
+    ) -> None:
+        """Use :meth:`Bundle.session`."""
+        self.bundle = bundle
+        self.name = name
+        overlay = bundle.overlay_set
+        model = bundle.model
+        sampling = overlay.overlay.sampling
+        base = Settings(
+            sampling=Sampling(
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                min_p=sampling.min_p,
+                repeat_penalty=sampling.repeat_penalty,
+                repeat_last_n=sampling.repeat_last_n,
+                dry_multiplier=sampling.dry_multiplier,
+            ),
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            form=overlay.overlay.response.form,
+        )
+        given = {key: value for key, value in settings.items() if value is not None}
+        if given.get("form") == "auto":
+            del given["form"]  # the overlay's own choice stands
+        self._settings = base.changed(given, templates=overlay.templates, languages=overlay.languages)
+        self._history: list[Turn] = list(history)
+        self._decoder: Decoder | None = Decoder(model)
+        self._loop = TurnLoop(
+            self._decoder,
+            model,
+            overlay.templates,
+            overlay.archetype_names(),
+            overlay.overlay.default_template,
+        )
+        self._responder = MetaResponder()
+        self._composer: PromptComposer | None = None
+        self._busy = threading.Lock()
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """All turns, oldest first."""
+        return tuple(self._history)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The present settings by name."""
+        return self._settings.to_dict()
+
+    def set(self, key: str, value: Any) -> None:
+        """Change one setting from the next turn on. Text is read as the setting's type.
+
+        Raises:
+            InputError: unknown name, or out of range.
+        """
+        overlay = self.bundle.overlay_set
+        self._settings = self._settings.changed({key: value}, templates=overlay.templates, languages=overlay.languages)
+        if key == "system":
+            self._composer = None
+
+    def send(
+        self,
+        request: str | Pvq,
+        *,
+        on_token: Callable[[str], None] | None = None,
+        template: str | None = None,
+        form: str | None = None,
+        lang: str | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Reply:
+        """Answer a request.
+
+        Args:
+            request: plain text, or a PVQ.
+            on_token: gets the document (YAML) as it is written, in pieces of whole characters. What it raises stops the
+                answer, which is kept as partial in the history, and is raised again here.
+            template, form, lang, seed, max_tokens: override the settings for this turn.
+
+        Returns:
+            The reply; ``partial`` if :meth:`cancel` was called or the tokens ran out.
+
+        Raises:
+            InputError: an empty or oversized request, or a setting out of range.
+            ContextFull: the request doesn't fit into the context even alone.
+            SessionBusy: another thread is in this session.
+        """
+        overrides = {"template": template, "form": form, "lang": lang, "seed": seed, "max_tokens": max_tokens}
+        return self._answer(request, on_token, overrides)
+
+    def regenerate(self, *, on_token: Callable[[str], None] | None = None) -> Reply:
+        """Answer the last request again, with a new seed. A complete old answer only gives way to a complete new one.
+
+        Raises:
+            InputError: there is no last request.
+        """
+        if not self._history:
+            raise InputError("nothing to answer again: this conversation has no turn yet")
+        last = self._history[-1]
+        given = last.trace.get("request")
+        request = Pvq.from_dict(dict(given)) if isinstance(given, Mapping) else last.request
+        overrides: dict[str, Any] = {}
+        if self._settings.seed is not None:
+            overrides["seed"] = secrets.randbelow(MAX_SEED)
+        return self._answer(request, on_token, overrides, replaces_last=True)
+
+    def cancel(self) -> None:
+        """Stop the running answer; :meth:`send` then returns what there is, marked partial."""
+        if self._decoder is not None:
+            self._decoder.cancel()
+
+    def undo(self) -> Turn | None:
+        """Take back the last turn; returns it, or None if there is none."""
+        with self._exclusive():
+            return self._history.pop() if self._history else None
+
+    def clear(self) -> None:
+        """Forget the whole conversation."""
+        with self._exclusive():
+            self._history.clear()
+            self._composer = None
+            if self._decoder is not None:
+                self._decoder.clear()
+
+    def close(self) -> None:
+        """Free the context. Closing twice is allowed."""
+        self.cancel()
+        with self._busy:
+            self._decoder = None
+            self.bundle._forget(self)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exclusive(self) -> _Exclusive:
+        return _Exclusive(self._busy)
+
+    def _answer(
+        self,
+        request: str | Pvq,
+        on_token: Callable[[str], None] | None,
+        overrides: Mapping[str, Any],
+        *,
+        replaces_last: bool = False,
+    ) -> Reply:
+        with self._exclusive():
+            if self._decoder is None:
+                raise SessionError("the session is closed")
+            self._decoder.resume()
+            overlay = self.bundle.overlay_set
+            settings = self._settings.changed(
+                {key: value for key, value in overrides.items() if value is not None},
+                templates=overlay.templates,
+                languages=overlay.languages,
+            )
+            pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
+            text, cleaned = clean_request(pvq.text)
+            pvq = replace(pvq, text=text)
+            if settings.form == "auto":
+                settings = replace(settings, form="text" if pvq.form == "auto" else pvq.form)
+            pvq = replace(pvq, form=settings.form)
+            lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
+            seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
+            order = TurnOrder(
+                pvq=pvq,
+                lang=lang,
+                template=settings.template,
+                max_tokens=min(settings.max_tokens, max(self._decoder.n_ctx // 2, 1)),
+                sampling=replace(settings.sampling, seed=seed),
+                notices=tuple(cleaned),
+            )
+            history = self._history[:-1] if replaces_last else self._history
+            template, chosen = self._loop.choose(order)
+            if self._composer is None:
+                self._composer = PromptComposer(overlay.prompts, template, lang, settings.system, overlay.templates)
+            written: list[str] = []
+
+            def sink(piece: str) -> None:
+                written.append(piece)
+                if on_token is not None:
+                    on_token(piece)
+
+            try:
+                outcome = self._loop.run(order, template, chosen, self._composer, history, sink)
+            except BaseException:
+                # The reader of the stream failed, or Ctrl-C: what was written so far is kept.
+                if written and not replaces_last:
+                    document = "".join(written)
+                    self._history.append(
+                        Turn(
+                            request=pvq.text,
+                            document=document,
+                            reply_text=self._responder.respond(None, document, settings.form, lang),
+                            template=template.name,
+                            lang=lang,
+                            partial=True,
+                            trace={"request": pvq.to_dict(), "template": dict(chosen), "lang": lang},
+                        )
+                    )
+                raise
+            reply = self._reply(outcome, settings, seed, lang)
+            turn = Turn(
+                request=pvq.text,
+                document=outcome.document,
+                reply_text=reply.text,
+                template=template.name,
+                lang=lang,
+                partial=reply.partial,
+                trace=reply.trace,
+            )
+            if not replaces_last:
+                self._history.append(turn)
+            elif self._history[-1].partial or not reply.partial:
+                self._history[-1] = turn  # a whole answer is never given up for a part of one
+            return reply
+
+    def _reply(self, outcome: Outcome, settings: Settings, seed: int, lang: str) -> Reply:
+        text = self._responder.respond(outcome.scene, outcome.document, settings.form, lang)
+        trace = dict(outcome.trace)
+        trace["settings"] = {**settings.to_dict(), "seed": seed}
+        trace["model"] = self.bundle.model_info["name"]
+        trace["session"] = self.name
+        return Reply(text, outcome.scene, outcome.document, trace, outcome.partial, settings.form, outcome.stop)
+
+
+class _Exclusive:
+    """Holds a session's lock, or says that it is taken."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise SessionBusy("this session is answering another request; wait for it, or open a second session")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

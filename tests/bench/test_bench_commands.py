@@ -1,0 +1,87 @@
+"""`ltm-edge bench` on the demo model, at its smallest settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ltm_edge.bench import masks as masks_module
+from ltm_edge.bench import peers
+from ltm_edge.bench.documents import Case
+from ltm_edge.bench.masks import OwnVocab
+from ltm_edge.cli.main import cli
+
+pytestmark = pytest.mark.needs_model
+
+SMALL = Case("small", "one word", 'root ::= "a word: " [a-z]+ "\\n  and its end\\n"', "a word: house\n  and its end\n")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks_module, "cases", lambda: (SMALL,))
+
+
+def figures(*arguments: str) -> Mapping[str, Any]:
+    result = CliRunner().invoke(cli, ["bench", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("small")
+def test_masks_has_a_row_for_every_engine():
+    report = figures("masks", "--rounds", "1")
+    (table,) = report["tables"]
+    rows = {row["engine"]: row for row in table["rows"]}
+    assert list(rows)[:2] == ["ltm-edge", "ltm-edge, inside"]
+    assert {"llama.cpp, whole vocabulary", "llama.cpp, one candidate", "llguidance", "xgrammar"} <= set(rows)
+    ours = rows["ltm-edge"]
+    assert ours["warm"]["mean"] > 0 and ours["memory"] > 0 and ours["vocabulary_ms"] > 0
+    assert ours["written"]["non_canonical"] == 0
+    assert 0 < ours["written"]["forced"] <= ours["determined"]
+    assert rows["llama.cpp, one candidate"]["warm"]["mean"] < rows["llama.cpp, whole vocabulary"]["warm"]["mean"]
+
+
+@pytest.mark.usefixtures("small")
+def test_masks_prints_a_table():
+    result = CliRunner().invoke(cli, ["bench", "masks", "--rounds", "1"])
+    assert result.exit_code == 0, result.output
+    assert "tokens forced" in result.stdout and "llama.cpp, whole vocabulary" in result.stdout
+    assert "measuring" not in result.stdout
+
+
+@pytest.mark.parametrize("engine", ["llguidance", "xgrammar"])
+def test_an_engine_that_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch, demo_path: Path, engine: str):
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(peers.importlib, "import_module", missing)
+    own, theirs = OwnVocab(demo_path), peers.PeerVocab(demo_path)
+    if engine == "llguidance":
+        row = peers.llguidance_row(theirs, SMALL, [1], own.cut, 1)
+    else:
+        row = peers.xgrammar_row(theirs, SMALL, [1], 1)
+    assert (row.engine, row.note, row.warm) == (engine, "not installed", None)
+
+
+def test_a_file_that_is_not_there_is_one_line():
+    result = CliRunner().invoke(cli, ["bench", "masks", "nowhere.gguf"])
+    assert result.exit_code == 1
+    assert "nowhere.gguf" in result.stderr and "Traceback" not in result.output
+
+
+def test_decode_writes_every_request_in_every_way():
+    report = figures("decode", "--rounds", "1", "--requests", "1", "--threads", "1", "--tokens", "60")
+    runs = {run["way"]: run for run in report["runs"]}
+    assert len(runs) == 9
+    for way in ("compiled, greedy", "masks, greedy", "masks, sampled"):
+        assert runs[way]["complete"], way
+    assert runs["compiled, greedy"]["forced"] > 0
+    assert runs["masks, greedy"]["forced"] == 0
+    assert runs["free, greedy"]["tokens"] <= runs["masks, greedy"]["tokens"]
+    assert report["summary"]["scene_over_llama_cpp_python"] > 0
+    assert 0 < report["summary"]["forced_share"] < 1

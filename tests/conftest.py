@@ -1,0 +1,51 @@
+"""Shared fixtures. The real demo model is loaded once per test run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from ltm_edge.bundle import Bundle
+from ltm_edge.engine.model import LoadedModel
+
+# A machine that does other work must not fail a property for being slow.
+hypothesis.settings.register_profile(
+    "ltm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("ltm")
+
+
+def _own_signals() -> None:
+    """Let the programs under test hear signals that this run ignores, as under nohup and in background jobs.
+
+    What is ignored stays ignored in a new program, what is handled becomes the default there; so they are handled here.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+_own_signals()
+
+
+@pytest.fixture(scope="session")
+def demo_path() -> Path:
+    from ltm_edge.models import find_demo_model
+
+    return find_demo_model().path
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(demo_path: Path) -> Iterator[Bundle]:
+    with Bundle.open(demo_path, ctx=2048) as bundle:
+        yield bundle
+
+
+@pytest.fixture(scope="session")
+def demo_model(demo_bundle: Bundle) -> LoadedModel:
+    return demo_bundle.model
