@@ -6,6 +6,7 @@ between two steps of the main thread only, and a main thread inside a long prefi
 
 from __future__ import annotations
 
+import errno
 import queue
 import signal
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 
 from ltm_edge.cli.session_api import ChatReply, ChatSession, OnToken
 
-__all__ = ["Answer", "answer", "exit_code", "terminable"]
+__all__ = ["Answer", "answer", "exit_code", "held", "leave_if_hung_up", "terminable"]
 
 _POLL_SECONDS = 0.2  # where a wait can't be interrupted (Windows), signals are heard this often
 
@@ -112,6 +113,32 @@ def terminable() -> Iterator[None]:
 
     with _handlers(leave, _ending()):
         yield
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP are noted, and end the program on leaving.
+
+    A terminal that goes away fails the write that is under way before its SIGHUP arrives, so that the signal may
+    find the program saving what it was stopped in.
+
+    Raises:
+        SystemExit: on leaving, if one of them came.
+    """
+    noted: list[int] = []
+    with _handlers(lambda number, frame: noted.append(number), _ending()):
+        yield
+    _leave_if_terminated(noted)
+
+
+def leave_if_hung_up(failure: OSError) -> None:
+    """End as by SIGHUP if a write failed because the terminal is gone; the signal itself may come later.
+
+    Raises:
+        SystemExit: the terminal is gone.
+    """
+    if failure.errno == errno.EIO and hasattr(signal, "SIGHUP"):
+        raise SystemExit(exit_code(signal.SIGHUP))
 
 
 def _leave_if_terminated(stopped: list[int]) -> None:

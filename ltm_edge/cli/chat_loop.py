@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltm_edge.cli import console
-from ltm_edge.cli.answering import answer, exit_code
+from ltm_edge.cli.answering import answer, exit_code, held, leave_if_hung_up
 from ltm_edge.cli.chat_view import AnswerView
 from ltm_edge.cli.session_api import ChatBundle, ChatReply, ChatSession, OnToken
 from ltm_edge.errors import Cancelled, LtmError, SessionBusy, SessionError
@@ -94,7 +94,11 @@ class Chat:
         view = AnswerView(form, card=self.show_card)
         view.start()
         try:
-            outcome = answer(self.session, call, view.feed)
+            with held():
+                try:
+                    outcome = answer(self.session, call, view.feed)
+                finally:
+                    self.save()
         except Cancelled:
             view.end_line()
             console.notice("(stopped before anything was written)")
@@ -103,8 +107,6 @@ class Chat:
             with contextlib.suppress(OSError):
                 view.end_line()
             raise
-        finally:
-            self.save()
         self.last = outcome.reply
         failure = outcome.failure
         if failure is None:
@@ -115,6 +117,7 @@ class Chat:
         if outcome.stopped_by is not None and outcome.stopped_by != signal.SIGINT:
             raise SystemExit(exit_code(outcome.stopped_by))
         if failure is not None:
+            leave_if_hung_up(failure)
             raise failure
         for line in outcome.reply.trace.get("notices") or ():
             console.notice(str(line))

@@ -7,7 +7,7 @@ import functools
 import json
 
 from ltm_edge.cli import console
-from ltm_edge.cli.answering import answer, exit_code
+from ltm_edge.cli.answering import answer, exit_code, held
 from ltm_edge.cli.chat_commands import Leave, complete, dispatch, is_command
 from ltm_edge.cli.chat_input import MAX_LINE, PromptReader, piped_lines
 from ltm_edge.cli.chat_loop import Chat
@@ -59,8 +59,9 @@ def talk_piped(chat: Chat, form: str) -> int:
             failed = True
         elif text.strip():
             try:
-                outcome = answer(chat.session, functools.partial(_send, chat, text), _quiet)
-                chat.save()
+                with held():
+                    outcome = answer(chat.session, functools.partial(_send, chat, text), _quiet)
+                    chat.save()
                 result, stopped_by = _flat(outcome.reply, form), outcome.stopped_by
                 for line in outcome.reply.trace.get("notices") or ():
                     console.notice(f"line {number}: {line}")

@@ -6,6 +6,7 @@ cancelled before anything was written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -80,7 +81,9 @@ class FakeSession:
             if on_token is not None:
                 on_token(document[start : start + 7])
             if slow and "said" in written:
-                print("waiting", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # whoever reads this may close the terminal at its first letters
+                    sys.stderr.write("waiting\n")
+                    sys.stderr.flush()
                 assert self._cancel.wait(30), "nobody cancelled"
                 break
         partial = written != document

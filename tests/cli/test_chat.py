@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ltm_edge.cli.answering import terminable
 from ltm_edge.cli.chat_commands import COMMANDS, Leave, complete, dispatch
 from ltm_edge.cli.chat_loop import Chat, ChatStart
 from ltm_edge.cli.chat_view import AnswerView, card_lines
 from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
 from ltm_edge.store import SessionStore
+from ltm_edge.turn import Turn
 
 from .fakes import FakeBundle, FakeReply
 
@@ -376,3 +381,35 @@ def test_cards_take_both_spellings_of_actors_and_what_is_there() -> None:
         == ["  actors     you: a · inner voice: b"]
     )
     assert card_lines({"tension": "", "response": "x", "self_commentary": None}) == []
+
+
+def test_a_signal_while_an_answer_is_saved_waits_until_it_is(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = begin(name="late")
+    assert chat.file is not None
+    append = chat.file.append
+
+    def interrupted(turn: Turn) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        append(turn)
+
+    monkeypatch.setattr(chat.file, "append", interrupted)
+    with terminable(), pytest.raises(SystemExit) as ended:
+        say(chat, "hello")
+    assert ended.value.code == 143
+    assert [turn.request for turn in SessionStore().read("late")] == ["hello"]
+
+
+def test_a_terminal_that_is_gone_ends_the_chat_as_its_signal_would(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = begin(name="hung")
+
+    def gone(self: AnswerView, piece: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(AnswerView, "feed", gone)
+    with pytest.raises(SystemExit) as ended:
+        say(chat, "slow one")
+    assert ended.value.code == 129
+    (turn,) = SessionStore().read("hung")
+    assert turn.partial
