@@ -16,6 +16,7 @@ __all__ = [
     "ContextFull",
     "EngineError",
     "GrammarError",
+    "IndexStale",
     "InputError",
     "LtmError",
     "MemoryStoreError",
@@ -67,6 +68,13 @@ class Cancelled(LtmError):
 
 class MemoryStoreError(LtmError):
     """The scene memory is missing, damaged, locked or of an unknown version."""
+
+
+class IndexStale(MemoryStoreError):
+    """A saved vector index can't be used: missing, damaged, of another version, generation, size or embedder.
+
+    The index is a cache of the scene memory, so the remedy is always the same: build it again from the store.
+    """
 
 
 class InputError(LtmError):

@@ -6,9 +6,11 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["sync_folder", "write_atomic"]
+__all__ = ["replacing", "sync_folder", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -29,11 +31,24 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         with target.open("wb") as stream:
             stream.write(data)
         return
+    with replacing(target, mode=mode) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A temporary sibling to write to (its path is the stream's ``name``), which replaces ``path`` at the end.
+
+    The sibling is synced before the rename and the folder after it. On any exception it is removed and the old file
+    stays as it was.
+    """
+    target = path.resolve() if path.is_symlink() else path
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
     sibling = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+        os.close(handle)
+        with sibling.open("wb") as stream:  # by name, so that the stream knows its path
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         if sys.platform != "win32":
