@@ -1,0 +1,42 @@
+"""Integrator (интегратор): strengthens and weakens scenes, and leaves a trail of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ltm_edge.memory.records import Policy
+from ltm_edge.memory.store import SceneStore
+from ltm_edge.memory.strength import grown, strength_at
+
+__all__ = ["Integrator"]
+
+
+class Integrator:
+    """Changes strengths inside the store's transactions."""
+
+    def __init__(self, store: SceneStore, policy: Policy) -> None:
+        self._store = store
+        self._policy = policy
+
+    def strengthen(self, numbers: Iterable[int], *, by: str, at: int) -> None:
+        """Strengthen scenes.
+
+        Args:
+            numbers: their ids; unknown ones are passed over.
+            by: what did it, such as ``use``, ``repetition`` or ``training``.
+            at: when, microseconds since 1970.
+        """
+        for scene in self._store.get_many(numbers):
+            now = strength_at(scene, at, self._policy.half_life_days)
+            self._set(scene.id, now, grown(now, self._policy.growth), by, at, "strengthened")
+
+    def weaken(self, numbers: Iterable[int], *, by: str, at: int) -> None:
+        """Halve the strength of scenes."""
+        for scene in self._store.get_many(numbers):
+            now = strength_at(scene, at, self._policy.half_life_days)
+            self._set(scene.id, now, now / 2, by, at, "weakened")
+
+    def _set(self, number: int, before: float, after: float, by: str, at: int, kind: str) -> None:
+        self._store.run("UPDATE scenes SET strength = ?, strengthened = ? WHERE id = ?", (after, at, number))
+        detail = {"from": round(before, 6), "to": round(after, 6)}
+        self._store.event(kind, number, at, by=by, **detail)
