@@ -3,10 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <optional>
 
 #include "bindings/bindings.h"
+#include "bindings/signal_poll.h"
 #include "engine/backend.h"
 #include "engine/context.h"
 #include "engine/model.h"
@@ -33,25 +33,6 @@ py::str to_str(std::string_view bytes) {
     if (text == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::str>(text);
 }
-
-// Lets Python handle signals while native code runs. Asked at most every 20 ms; an exception raised by a handler is
-// kept and raised again once the native call has returned.
-class SignalPoll {
-  public:
-    bool operator()() {
-        const auto now = std::chrono::steady_clock::now();
-        if (now - last_ < std::chrono::milliseconds(20)) return false;
-        last_ = now;
-        const py::gil_scoped_acquire gil;
-        if (PyErr_CheckSignals() == 0) return false;
-        raised.emplace();  // takes the pending exception
-        return true;
-    }
-    std::optional<py::error_already_set> raised;
-
-  private:
-    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 Generation generate(Context& context, const Tokens& prompt, const GenerateOptions& options, const py::object& on_text) {
     const std::vector<llama_token> tokens = from_array(prompt);

@@ -9,5 +9,6 @@ void register_errors(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_grammar(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
+void bind_embedder(pybind11::module_& m);
 
 }  // namespace ltm

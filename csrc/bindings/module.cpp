@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m) {
     ltm::register_errors(m);
     ltm::bind_grammar(m);
     ltm::bind_engine(m);
+    ltm::bind_embedder(m);
     ltm::bind_bench(m);
 }
