@@ -3,7 +3,9 @@
 A fact is (subject, attribute, value). Only attributes that have one value at a time are looked for (where someone
 lives or works, a name, an age, a number, a favourite, when something takes place), in sentences of a few fixed shapes
 in English and Russian. Two facts contradict each other if subject and attribute are the same and the values share no
-word, or if one denies what the other says. That misses most contradictions on purpose: "I bought apples" and "I bought pears" are
+word, or if one denies what the other says.
+
+That misses most contradictions on purpose: "I bought apples" and "I bought pears" are
 both true, and a scene that wrongly gave way is a worse fault than two that stand side by side.
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 
 from ltm_edge.memory.words import content_stems, is_question, stems
 
-__all__ = ["Fact", "contradicts", "facts_of"]
+__all__ = ["Fact", "contradicts", "facts_of", "related_words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,22 @@ def facts_of(text: str) -> list[Fact]:
             denied = bool(match.groupdict().get("not")) or bool(_LEAVING.search(plain))
             found.append(Fact(_subject(match["who"]), attribute, frozenset(value), denied))
     return found
+
+
+_RELATED = {
+    "lives": "live lives living moved relocated живу живет живем переехал перебрался",
+    "works": "work works working job работаю работает работа устроился",
+    "name": "name called named зовут имя",
+    "age": "years old turned am лет год исполнилось мне",
+    "favourite": "favourite favorite любимый любимая",
+    "is": "",
+    "when": "",
+}
+
+
+def related_words(facts: list[Fact]) -> str:
+    """Words by which older statements of the same attributes and subjects are found."""
+    return " ".join(f"{_RELATED[fact.attribute]} {' '.join(fact.subject)}" for fact in facts)
 
 
 def contradicts(new: Fact, old: Fact) -> bool:

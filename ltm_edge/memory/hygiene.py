@@ -8,7 +8,7 @@ from ltm_edge.memory.facts import contradicts, facts_of
 from ltm_edge.memory.records import Policy, StoredScene
 from ltm_edge.memory.words import content_stems, is_question, jaccard, shingles, stems
 
-__all__ = ["contradicted", "echo_share", "says_the_same"]
+__all__ = ["contradicted", "echo_share", "says_the_same", "used"]
 
 _MAX_WORDS = 4000  # of one text; what follows changes no verdict and costs time
 
@@ -27,6 +27,12 @@ def echo_share(text: str, recalled: Sequence[StoredScene]) -> float:
             if len(words) >= size:
                 known |= shingles(words, size)
     return len(own & known) / len(own)
+
+
+def used(text: str, response: str, scene: StoredScene) -> bool:
+    """Whether a response has words from a recalled scene that the request didn't have."""
+    brought = set(content_stems(response)) - set(content_stems(text))
+    return bool(brought & set(content_stems(f"{scene.text} {scene.scene.response}")))
 
 
 def says_the_same(text: str, response: str, old: StoredScene, policy: Policy) -> bool:

@@ -1,8 +1,8 @@
 """`integration_log.json`: what was strengthened or weakened, by what, from which to which value, when.
 
 Append-only JSON Lines inside an envelope, so that at rest the whole file is one JSON object: the first line opens it,
-each further line is one entry, the last line closes it. The store's events are the record; a log that was cut by a crash is
-repaired from them.
+each further line is one entry, the last line closes it. The store's events are the record; a log that was cut by a
+crash is repaired from them.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def first_tables(db: sqlite3.Connection) -> None:
             superseded_by INTEGER REFERENCES scenes (id) ON DELETE SET NULL,
             superseded_at INTEGER
         )""",
-        "CREATE INDEX scenes_session ON scenes (session, level, id)",
+        "CREATE INDEX scenes_session ON scenes (session, level, created, id)",
         "CREATE INDEX scenes_created ON scenes (created)",
         "CREATE INDEX scenes_fingerprint ON scenes (fingerprint)",
         "CREATE INDEX scenes_pinned ON scenes (id) WHERE pinned = 1",
@@ -77,7 +77,7 @@ def first_tables(db: sqlite3.Connection) -> None:
         )""",
         "CREATE INDEX events_scene ON events (scene)",
         # Contentless: the words stand in `scenes` once, and stems are what is indexed.
-        "CREATE VIRTUAL TABLE words USING fts5 (said, response, keys, content = '', tokenize = 'unicode61')",
+        "CREATE VIRTUAL TABLE words USING fts5 (said, response, keys, rest, content = '', tokenize = 'unicode61')",
         "INSERT INTO facts VALUES ('generation', 0), ('gone_floor', 0), ('words_version', 0)",
     ):
         db.execute(statement)

@@ -274,7 +274,6 @@ class Policy:
         said_share: share of what the person said in the meaning of a scene; the rest is the response's.
         echo_overlap: from this share of three-word sequences taken from recalled scenes, a text is a repetition.
         duplicate_cosine, duplicate_words: from this likeness of meaning and of words two texts say the same.
-        contradiction_cosine: scenes less alike than this aren't compared for contradictions.
         strength, growth: strength of a new scene, and the share of the way to 1 that each accepted use adds.
         arc_cosine, arc_min, arc_max: likeness of neighbours in an arc, and its number of scenes.
         saga_cosine: likeness of arcs in a saga.
@@ -302,7 +301,6 @@ class Policy:
     echo_overlap: float = 0.6
     duplicate_cosine: float = 0.95
     duplicate_words: float = 0.9
-    contradiction_cosine: float = 0.3
     strength: float = 0.5
     growth: float = 0.25
     arc_cosine: float = 0.3

@@ -334,6 +334,6 @@ def _unit(vectors: Floats, whose: str) -> Floats:
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0))[:, 0])
     if len(bad):
-        raise MemoryStoreError(f"{whose}: vector {bad[0]} is zero or not finite; nothing was stored")
+        raise MemoryStoreError(f"{whose}: vector {bad[0]} is zero or not finite")
     unit: Floats = (vectors / norms).astype(np.float32)
     return unit

@@ -20,7 +20,7 @@ from ltm_edge.errors import LtmError, MemoryStoreError
 from ltm_edge.files import sync_folder
 from ltm_edge.memory import migrations
 from ltm_edge.memory.records import Link, StoredScene, microseconds, to_iso
-from ltm_edge.memory.words import WORDS_VERSION, content_stems, index_text
+from ltm_edge.memory.words import WORDS_VERSION, content_stems, index_text, stems
 from ltm_edge.scene.record import Scene
 
 __all__ = ["STORE_NAME", "SceneStore", "fingerprint", "new_uid"]
@@ -62,7 +62,7 @@ class SceneStore:
         generation: number of the last committed change that this object has seen.
     """
 
-    def __init__(self, path: Path, *, timeout: float = 10.0) -> None:
+    def __init__(self, path: Path, *, timeout: float = 10.0, read_only: bool = False) -> None:
         """Open the store, making it if it isn't there.
 
         Raises:
@@ -73,7 +73,7 @@ class SceneStore:
         self._depth = 0
         self._timeout = timeout
         existing = path.exists()
-        self.writable = _writable(path)
+        self.writable = not read_only and _writable(path)
         if not existing and not self.writable:
             raise MemoryStoreError(f"{path}: no memory there, and the folder can't be written; name another folder")
         if existing and not path.is_file():
@@ -315,7 +315,7 @@ class SceneStore:
         )
         number = int(cursor.lastrowid or 0)
         self.run(
-            "INSERT INTO words (rowid, said, response, keys) VALUES (?, ?, ?, ?)",
+            "INSERT INTO words (rowid, said, response, keys, rest) VALUES (?, ?, ?, ?, ?)",
             (number, *_indexed(text, scene, keys, echo)),
         )
         return number
@@ -357,10 +357,36 @@ class SceneStore:
         rows = self.rows(f"SELECT {_COLUMNS} FROM scenes WHERE {where} ORDER BY {order} LIMIT ?", [*values, limit])
         return [stored(row) for row in rows]
 
+    def alike(self, text: str, response: str, limit: int) -> list[StoredScene]:
+        """Scenes of the same words, but for their order and common words."""
+        return self.select("fingerprint = ? AND superseded_by IS NULL", (fingerprint(text, response),), limit=limit)
+
+    def uids(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Uids by id."""
+        wanted = list(dict.fromkeys(numbers))
+        found: dict[int, str] = {}
+        for i in range(0, len(wanted), _VARIABLES):
+            part = wanted[i : i + _VARIABLES]
+            marks = ",".join("?" * len(part))
+            found.update(self.rows(f"SELECT id, uid FROM scenes WHERE id IN ({marks})", part))
+        return found
+
+    def unreadable(self) -> Iterator[tuple[int, str]]:
+        """Scenes whose record is no scene, and why."""
+        last = 0
+        while rows := self.rows("SELECT id, record, keys FROM scenes WHERE id > ? ORDER BY id LIMIT 1000", (last,)):
+            for number, record, keys in rows:
+                try:
+                    Scene.from_dict(json.loads(record), "record")
+                    json.loads(keys)
+                except (ValueError, RecursionError, LtmError) as error:
+                    yield number, str(error)
+            last = rows[-1][0]
+
     def delete(self, scene: StoredScene) -> None:
         """Remove a scene with its words, vectors and links; its number stays known as gone."""
         self.run(
-            "INSERT INTO words (words, rowid, said, response, keys) VALUES ('delete', ?, ?, ?, ?)",
+            "INSERT INTO words (words, rowid, said, response, keys, rest) VALUES ('delete', ?, ?, ?, ?, ?)",
             (scene.id, *_indexed(scene.text, scene.scene, scene.keys, scene.echo)),
         )
         self.run("DELETE FROM scenes WHERE id = ?", (scene.id,))
@@ -376,7 +402,7 @@ class SceneStore:
     def link(self, link: Link) -> bool:
         """Add a link; False where it would close a circle (or is one)."""
         if link.source == link.target or (
-            link.kind != "recalled" and self._reaches(link.target, link.source, link.kind)
+            link.kind != "recalled" and self.reaches(link.target, link.source, link.kind)
         ):
             return False
         self.run(
@@ -386,7 +412,8 @@ class SceneStore:
         )
         return True
 
-    def _reaches(self, start: int, goal: int, kind: str) -> bool:
+    def reaches(self, start: int, goal: int, kind: str) -> bool:
+        """Whether links of a kind lead from one scene to another."""
         if not self.rows("SELECT 1 FROM links WHERE target = ? AND kind = ? LIMIT 1", (goal, kind)):
             return False  # nothing leads there; the usual case of a new scene
         found = self.rows(
@@ -408,6 +435,18 @@ class SceneStore:
             )
         return [Link(*row) for row in rows]
 
+    def links_by_uid(self) -> Iterator[list[tuple[str, str, str, float]]]:
+        """All links in batches, as (source's uid, target's uid, kind, weight)."""
+        last: tuple[Any, ...] = (0, "", 0)
+        while rows := self.rows(
+            "SELECT l.source, l.kind, l.target, l.weight, a.uid, b.uid FROM links l JOIN scenes a ON a.id = l.source "
+            "JOIN scenes b ON b.id = l.target WHERE (l.source, l.kind, l.target) > (?, ?, ?) "
+            "ORDER BY l.source, l.kind, l.target LIMIT 1000",
+            last,
+        ):
+            last = tuple(rows[-1][:3])
+            yield [(source, target, kind, weight) for _, kind, _, weight, source, target in rows]
+
     def targets(self, source: int, kind: str) -> list[int]:
         """Where links of a kind lead from a scene."""
         return [row[0] for row in self.rows("SELECT target FROM links WHERE source = ? AND kind = ?", (source, kind))]
@@ -417,8 +456,10 @@ class SceneStore:
         return [row[0] for row in self.rows("SELECT source FROM links WHERE target = ? AND kind = ?", (target, kind))]
 
     def last_of_session(self, session: str) -> int | None:
-        """The scene added last to a session, or None."""
-        found = self.rows("SELECT max(id) FROM scenes WHERE session = ? AND level = 0", (session,))
+        """The latest scene of a session, or None."""
+        found = self.rows(
+            "SELECT id FROM scenes WHERE session = ? AND level = 0 ORDER BY created DESC, id DESC LIMIT 1", (session,)
+        )
         return found[0][0] if found else None
 
     def event(self, kind: str, scene: int | None, at: int, **detail: Any) -> None:
@@ -439,18 +480,27 @@ class SceneStore:
         """
         if not query:
             return []
+        query = f"{{said response keys}} : ({query})"
         # What a person said weighs twice what was answered.
         if where:
             sql = (
-                "SELECT words.rowid, -bm25(words, 2.0, 1.0, 2.0) AS score FROM words JOIN scenes ON scenes.id = "
+                "SELECT words.rowid, -bm25(words, 2.0, 1.0, 2.0, 0.0) AS score FROM words JOIN scenes ON scenes.id = "
                 f"words.rowid WHERE words MATCH ? AND {where} ORDER BY score DESC, words.rowid LIMIT ?"
             )
         else:
             sql = (
-                "SELECT rowid, -bm25(words, 2.0, 1.0, 2.0) AS score FROM words WHERE words MATCH ? "
+                "SELECT rowid, -bm25(words, 2.0, 1.0, 2.0, 0.0) AS score FROM words WHERE words MATCH ? "
                 "ORDER BY score DESC, rowid LIMIT ?"
             )
         return [(int(row[0]), float(row[1])) for row in self.rows(sql, [query, *values, limit])]
+
+    def with_words(self, text: str) -> list[int]:
+        """Ids of all scenes in which all of the text's words stand, in whatever field."""
+        words = list(dict.fromkeys(stems(text)))
+        if not words:
+            return []
+        query = " AND ".join(f'"{word}"' for word in words)
+        return [row[0] for row in self.rows("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid", (query,))]
 
     def rebuild_words(self) -> None:
         """Index the words of all scenes again."""
@@ -459,7 +509,7 @@ class SceneStore:
             last = 0
             while rows := self.select("id > ?", (last,), limit=500):
                 self.run_many(
-                    "INSERT INTO words (rowid, said, response, keys) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO words (rowid, said, response, keys, rest) VALUES (?, ?, ?, ?, ?)",
                     [(row.id, *_indexed(row.text, row.scene, row.keys, row.echo)) for row in rows],
                 )
                 last = rows[-1].id
@@ -480,6 +530,15 @@ class SceneStore:
         with self._guard():
             self._db.execute("PRAGMA temp_store = MEMORY")  # no copy of the words outside the folder
             self._db.execute("VACUUM")
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Move the log into the file and empty it.
+
+        Raises:
+            MemoryStoreError: another process is reading, so that the log can't be emptied.
+        """
+        with self._guard():
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise MemoryStoreError(
@@ -516,10 +575,14 @@ class SceneStore:
             self._db.close()
 
 
-def _indexed(text: str, scene: Scene, keys: Sequence[str], echo: bool) -> tuple[str, str, str]:
-    # What a response repeats from memory isn't indexed: it is found where it was told first.
-    centre = f"{scene.resonance_center} {scene.response}"
-    return index_text(text), "" if echo else index_text(centre), index_text(" ".join(keys))
+def _indexed(text: str, scene: Scene, keys: Sequence[str], echo: bool) -> tuple[str, str, str, str]:
+    """Columns of the full-text index. The last one is for finding every scene that holds a word, not for ranking."""
+    told = f"{scene.resonance_center} {scene.response}"
+    rest = [part for actor in scene.actors for part in actor]
+    rest += [scene.tension, *scene.archetype, scene.self_commentary or ""]
+    if echo:  # what a response repeats from memory is found where it was told first
+        rest.append(told)
+    return index_text(text), "" if echo else index_text(told), index_text(" ".join(keys)), index_text(" ".join(rest))
 
 
 def stored(row: Sequence[Any]) -> StoredScene:

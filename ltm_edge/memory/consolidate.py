@@ -1,0 +1,174 @@
+"""Levels of memory: arcs of linked, similar scenes, and sagas of arcs (фрактальная сцепка).
+
+Both are scenes themselves, written from their members and linked to them; nothing that is summarised changes. A run
+looks only at what no summary covers yet, so that a second run does nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ltm_edge.memory.protocols import Floats, Summarise
+from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
+from ltm_edge.memory.store import SceneStore
+from ltm_edge.scene.record import Scene
+
+__all__ = ["cluster_arcs", "extract", "open_runs", "open_sagas", "write_summary"]
+
+_SENTENCE_CHARS = 160
+_SUMMARY_LINES = 12
+_KEPT_FREE = ("card", "lorebook")  # lore is nobody's story
+
+
+def open_runs(
+    store: SceneStore, vectors: Mapping[int, Floats], policy: Policy, session: str | None = None
+) -> list[list[StoredScene]]:
+    """Runs of scenes that follow each other in one session, are alike, and belong to no arc yet.
+
+    Args:
+        store: where the scenes are.
+        vectors: meaning by id, float32 [dim]; neighbours without one count as alike.
+        policy: how alike (cosine of neighbours), how few and how many.
+        session: only this one; None: all.
+    """
+    where = (
+        "level = ? AND superseded_by IS NULL AND session <> '' AND NOT EXISTS "
+        "(SELECT 1 FROM links WHERE source = scenes.id AND kind = 'part_of')"
+    )
+    values: list[object] = [SCENE]
+    if session is not None:
+        where += " AND session = ?"
+        values.append(session)
+    scenes = store.select(where, values, order="session, created, id")
+    runs: list[list[StoredScene]] = []
+    for scene in scenes:
+        if scene.provenance in _KEPT_FREE:
+            continue
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.session == scene.session
+            and len(runs[-1]) < policy.arc_max
+            and _alike(last.id, scene.id, vectors, policy.arc_cosine)
+        ):
+            runs[-1].append(scene)
+        else:
+            runs.append([scene])
+    return [run for run in runs if len(run) >= policy.arc_min]
+
+
+def _alike(first: int, second: int, vectors: Mapping[int, Floats], least: float) -> bool:
+    a, b = vectors.get(first), vectors.get(second)
+    return a is None or b is None or len(a) != len(b) or float(a @ b) >= least
+
+
+def open_sagas(
+    store: SceneStore, vectors: Mapping[int, Floats], policy: Policy
+) -> tuple[list[list[StoredScene]], list[Link]]:
+    """Groups of arcs that belong to no saga yet, and links of such arcs to sagas that there are.
+
+    Arcs belong together if their meanings are alike, or if a scene of one was recalled for a scene of the other.
+    """
+    arcs = store.select(
+        "level = ? AND NOT EXISTS (SELECT 1 FROM links WHERE source = scenes.id AND kind = 'part_of')", (ARC,)
+    )
+    joins: list[Link] = []
+    free: list[StoredScene] = []
+    sagas = store.select("level = ?", (SAGA,))
+    for arc in arcs:
+        near = [(_cosine(vectors.get(arc.id), vectors.get(saga.id)), saga.id) for saga in sagas]
+        best = max(near, default=(0.0, 0))
+        if best[0] >= policy.saga_cosine:
+            joins.append(Link(arc.id, best[1], "part_of", round(best[0], 4)))
+        else:
+            free.append(arc)
+    return [group for group in cluster_arcs(store, free, vectors, policy.saga_cosine) if len(group) > 1], joins
+
+
+def cluster_arcs(
+    store: SceneStore, arcs: Sequence[StoredScene], vectors: Mapping[int, Floats], least: float
+) -> list[list[StoredScene]]:
+    """Arcs in groups by average linkage: two groups join while their mean likeness is at least ``least``."""
+    n = len(arcs)
+    likeness = np.zeros((n, n))
+    member_of = {member: i for i, arc in enumerate(arcs) for member in store.sources(arc.id, "part_of")}
+    for i in range(n):
+        for j in range(i):
+            likeness[i, j] = likeness[j, i] = _cosine(vectors.get(arcs[i].id), vectors.get(arcs[j].id))
+    for member, i in member_of.items():
+        for target in store.targets(member, "recalled"):
+            other = member_of.get(target, i)
+            if other != i:
+                likeness[i, other] = likeness[other, i] = 1.0
+    groups = [[i] for i in range(n)]
+    while len(groups) > 1:
+        pairs = [
+            (float(likeness[np.ix_(a, b)].mean()), -x, -y)
+            for x, a in enumerate(groups)
+            for y, b in enumerate(groups)
+            if y > x
+        ]
+        best, x, y = max(pairs)
+        if best < least:
+            break
+        groups[-x] += groups[-y]
+        del groups[-y]
+    return [[arcs[i] for i in sorted(group)] for group in groups]
+
+
+def _cosine(first: Floats | None, second: Floats | None) -> float:
+    return 0.0 if first is None or second is None or len(first) != len(second) else float(first @ second)
+
+
+def extract(members: Sequence[StoredScene], vectors: Mapping[int, Floats]) -> Scene:
+    """A summary without a model, from the members' own words.
+
+    The commonest actors and archetypes, tension and centre of the most central member, and of each member, oldest
+    first, the first sentence that was said or answered.
+    """
+    central = _central(members, vectors)
+    actors = Counter(actor for one in members for actor in one.scene.actors)
+    archetypes = Counter(name for one in members for name in one.scene.archetype)
+    shown = members if len(members) <= _SUMMARY_LINES else _spread(members)
+    lines = [_first_sentence(one.text or one.scene.response) for one in shown]
+    return Scene(
+        actors=tuple(actor for actor, _ in actors.most_common(4)),
+        tension=central.scene.tension,
+        archetype=tuple(name for name, _ in archetypes.most_common(2)),
+        resonance_center=central.scene.resonance_center,
+        response="\n".join(dict.fromkeys(line for line in lines if line)) or central.scene.response,
+    )
+
+
+def _spread(members: Sequence[StoredScene]) -> list[StoredScene]:
+    places = np.linspace(0, len(members) - 1, _SUMMARY_LINES).round().astype(int)
+    return [members[int(i)] for i in places]
+
+
+def _central(members: Sequence[StoredScene], vectors: Mapping[int, Floats]) -> StoredScene:
+    known = [one for one in members if one.id in vectors]
+    if not known or len({len(vectors[one.id]) for one in known}) != 1:
+        return members[len(members) // 2]
+    table = np.stack([vectors[one.id] for one in known])
+    return known[int((table @ table.mean(axis=0)).argmax())]
+
+
+def _first_sentence(text: str) -> str:
+    plain = " ".join(text.split())
+    for i, char in enumerate(plain):
+        if char in ".!?…" and (i + 1 == len(plain) or plain[i + 1] == " ") and i >= 8:
+            plain = plain[: i + 1]
+            break
+    return plain if len(plain) <= _SENTENCE_CHARS else plain[: _SENTENCE_CHARS - 1].rstrip() + "…"
+
+
+def write_summary(
+    members: Sequence[StoredScene], vectors: Mapping[int, Floats], summarise: Summarise | None
+) -> tuple[Scene, str]:
+    """The summary scene of some members, and how it was written: ``model`` or ``extract``."""
+    if summarise is not None:
+        return Scene.from_dict(summarise(members).to_dict(), "<summary>"), "model"
+    return extract(members, vectors), "extract"
