@@ -15,12 +15,13 @@ LLAMA := llama-cpp-python==0.3.36
 NATIVE := CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.h')
 CPP_SOURCES = $(shell find csrc tests/cpp -name '*.cpp' -o -name '*.h')
 CPP_BUILD := build/cpp
+FUZZ_INPUTS ?= 1000000
 # An editable install knows the files that there were; this list changes when one comes, goes or moves.
 FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz clean
 
 chat: env
 	@exec $(BIN)/ltm-edge chat
@@ -97,6 +98,17 @@ $(STAMPS)/vocabularies: $(STAMPS)/venv tools/fetch_vocabularies.py
 # The long versions of the randomised tests: ten thousand decodes and documents. Run before a release.
 soak: env vocabularies
 	@LTM_SOAK=200 $(BIN)/python -m pytest tests/matcher/test_landing.py tests/matcher/test_forced_tokens.py --timeout 7200
+
+# A million random grammars, texts and cache files through the grammar engine, with sanitizers: over an hour on one core.
+fuzz: env
+	@export PATH="$(CURDIR)/$(BIN):$$PATH"
+	for kind in fuzz:ON cpp:OFF; do
+	    folder=build/$${kind%%:*}
+	    cmake -S . -B $$folder -G Ninja -DCMAKE_BUILD_TYPE=Release -DLTM_BUILD_MODULE=OFF -DLTM_BUILD_TESTS=ON \
+	        -DLTM_SANITIZE=$${kind##*:} -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" > $$folder-configure.log || { cat $$folder-configure.log; exit 1; }
+	    cmake --build $$folder --target grammar_test_fuzz
+	done
+	python tests/cpp/grammar/run_fuzz.py build/fuzz/tests/cpp/grammar_test_fuzz build/cpp/tests/cpp/grammar_test_fuzz --inputs $(FUZZ_INPUTS)
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env
