@@ -201,8 +201,8 @@ class SceneMemory:
 
         What was recalled for the turn is not stored as new: a response that repeats it is kept as part of the turn but
         never found by it, and a turn in which nothing is new only strengthens the scene it repeats. A turn that says
-        the same as an older one strengthens that. One that contradicts an older one supersedes it, which stays readable.
-        Recalled scenes whose words the response took up grow stronger.
+        the same as an older one strengthens that. One that contradicts an older one supersedes it, which stays
+        readable. Recalled scenes whose words the response took up grow stronger.
 
         Args:
             scene: the accepted scene.
@@ -812,6 +812,77 @@ class SceneMemory:
         self.fill(progress)
         return done
 
+    def export_file(self, path: str | os.PathLike[str]) -> int:
+        """Write an export to a file, which it replaces as a whole; returns the number of scenes.
+
+        Raises:
+            MemoryStoreError: it can't be written.
+        """
+        target = Path(path)
+        temporary = target.with_name(f".{target.name[:80]}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                count = self.export(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError as error:
+            raise MemoryStoreError(f"{target}: can't be written: {error.strerror}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return count
+
+    @_exclusive
+    def export_faiss(self, folder: str | os.PathLike[str]) -> int:
+        """Write the scenes that the first embedder covers as a FAISS folder; returns how many.
+
+        Raises:
+            InputError: faiss isn't installed, or the folder holds such files already.
+        """
+        from ltm_edge.memory.faiss_folder import write_folder
+
+        spaces = self._open_spaces()
+        if spaces is None or not spaces.all:
+            raise InputError("a FAISS folder holds vectors, and there is no embedder to make them")
+        space = spaces.all[0]
+        scenes = self._store.select()
+        vectors = {number: rows[0] for number, rows in spaces.rows(space, [one.id for one in scenes]).items()}
+        return write_folder(Path(folder), scenes, vectors, space.embedder.id, space.embedder.dim)
+
+    def import_path(
+        self, path: str | os.PathLike[str], *, skip_bad: bool = False, progress: Progress | None = None
+    ) -> Imported:
+        """Take in a file or folder: an export, a character card or lorebook (as pinned scenes), a FAISS folder.
+
+        Raises:
+            InputError: none of these, or a part of it can't be taken.
+        """
+        source = Path(path)
+        if source.is_dir():
+            from ltm_edge.memory.faiss_folder import read_folder
+
+            done = Imported()
+            for scene, known in read_folder(source):
+                added = self.add(scene, provenance="imported", **known)
+                done.scenes += added.status == "added"
+                done.known += added.status != "added"
+            return done
+        if source.suffix.lower() in (".png", ".json"):
+            from ltm_edge.memory.cards import read_lore
+
+            done = Imported()
+            for lore in read_lore(source):
+                added = self.add(lore.scene, keys=lore.keys, provenance=lore.provenance, pinned=True)
+                done.scenes += added.status == "added"
+                done.known += added.status != "added"
+            return done
+        try:
+            with source.open("rb") as file:
+                return self.import_(file, name=str(source), skip_bad=skip_bad, progress=progress)
+        except OSError as error:
+            raise InputError(f"{source}: can't be read: {error.strerror}") from None
+
     @_exclusive
     def fill(self, progress: Progress | None = None) -> int:
         """Embed the scenes that the present embedders haven't seen; returns how many that were.
@@ -961,7 +1032,7 @@ def _made(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
 
 
 def _demo_embedder() -> Embedder:
-    from ltm_edge.engine.embedder import demo_embedder
+    from ltm_edge.embedders import demo_embedder
 
     return demo_embedder()
 

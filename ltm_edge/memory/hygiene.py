@@ -14,7 +14,10 @@ _MAX_WORDS = 4000  # of one text; what follows changes no verdict and costs time
 
 
 def echo_share(text: str, recalled: Sequence[StoredScene]) -> float:
-    """Share of a text's three-word sequences that stand in recalled scenes, from 0 to 1; 0 for an empty text."""
+    """Share of a text's three-word sequences that stand in recalled scenes, from 0 to 1; 0 for an empty text.
+
+    A text of which one recalled scene has every telling word counts as whole.
+    """
     own = shingles(stems(text)[:_MAX_WORDS])
     if not own or not recalled:
         return 0.0
@@ -26,7 +29,15 @@ def echo_share(text: str, recalled: Sequence[StoredScene]) -> float:
             words = stems(part)[:_MAX_WORDS]
             if len(words) >= size:
                 known |= shingles(words, size)
-    return len(own & known) / len(own)
+    return max(len(own & known) / len(own), _covered(text, recalled))
+
+
+def _covered(text: str, recalled: Sequence[StoredScene]) -> float:
+    """1 if every telling word of a text (three at least) stands in one recalled scene, in another order perhaps."""
+    own = set(content_stems(text)[:_MAX_WORDS])
+    if len(own) < 3:
+        return 0.0
+    return max(float(own <= set(content_stems(f"{one.text} {one.scene.response}")[:_MAX_WORDS])) for one in recalled)
 
 
 def used(text: str, response: str, scene: StoredScene) -> bool:

@@ -1,4 +1,4 @@
-"""An embedder without a model: hashed stems. Two texts are alike as far as they share words; deterministic everywhere."""
+"""An embedder without a model: two texts are alike as far as they share words; deterministic everywhere."""
 
 from __future__ import annotations
 
