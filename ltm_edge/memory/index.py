@@ -81,13 +81,15 @@ class VectorIndex:
         """Add vectors, or replace those whose ids are there already. All or nothing.
 
         Args:
-            ids: int64 [n]; of equal ids the last one counts.
+            ids: int64 [n], not negative; of equal ids the last one counts.
             vectors: float32 [n, dim]; any length but zero, normalised inside.
 
         Raises:
             InputError: shapes don't fit, or a vector is zero or holds NaN or infinity; names the first such row.
         """
-        numbers = np.asarray(ids, dtype=np.int64)
+        numbers = _ids(ids)
+        if len(numbers) and numbers.min() < 0:
+            raise InputError(f"vector index: ids must not be negative, found {numbers.min()}")
         rows = np.asarray(vectors, dtype=np.float32)
         if numbers.ndim != 1 or rows.shape != (len(numbers), self._dim):
             raise InputError(f"vector index: {numbers.shape} ids, {rows.shape} vectors, dimension {self._dim}")
@@ -100,7 +102,7 @@ class VectorIndex:
 
     def remove(self, ids: Ids | Sequence[int]) -> int:
         """Remove vectors; unknown ids are passed over. Returns how many went."""
-        return sum(self._rows.pop(number, None) is not None for number in np.asarray(ids, dtype=np.int64).tolist())
+        return sum(self._rows.pop(number, None) is not None for number in _ids(ids).tolist())
 
     def search(self, query: Floats, k: int, *, allowed: Ids | Sequence[int] | None = None) -> tuple[Ids, Floats]:
         """The ``k`` nearest vectors of each query, best first, of equally near ones the smaller id.
@@ -128,7 +130,7 @@ class VectorIndex:
         norms = np.linalg.norm(queries, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise InputError("vector index: a query is zero or not finite")
-        chosen = self._rows if allowed is None else set(np.asarray(allowed, dtype=np.int64).tolist()) & set(self._rows)
+        chosen = self._rows if allowed is None else set(_ids(allowed).tolist()) & set(self._rows)
         numbers = np.array(sorted(chosen), dtype=np.int64)
         ids = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -189,3 +191,11 @@ class VectorIndex:
         rows = np.frombuffer(body, dtype=np.float32, offset=numbers.nbytes).reshape(-1, dim)
         index._rows = dict(zip(numbers.tolist(), rows, strict=True))
         return index
+
+
+def _ids(ids: Ids | Sequence[int]) -> Ids:
+    found = np.asarray(ids)
+    whole = found.size == 0 or found.dtype.kind == "i" or (found.dtype.kind == "u" and found.max() < 1 << 63)
+    if found.ndim != 1 or not whole:
+        raise InputError(f"vector index: ids must be whole numbers [n], found {found.dtype} of shape {found.shape}")
+    return found.astype(np.int64)
