@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ class VectorIndex:
             raise InputError(f"vector index: exact_below must not be negative, found {exact_below}")
         self._dim = dim
         self._rows: dict[int, Floats] = {}
+        self._matrix: tuple[Ids, Floats] | None = None  # the rows by id in one block, until the next change
+        self._lock = threading.Lock()
 
     @property
     def dim(self) -> int:
@@ -97,17 +100,21 @@ class VectorIndex:
         bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
         if len(bad):
             raise InputError(f"vector index: row {bad[0]} is zero or not finite; embed the text again")
-        for number, row, norm in zip(numbers.tolist(), rows, norms, strict=True):
-            self._rows[number] = (row / norm).astype(np.float32)
+        with self._lock:
+            for number, row, norm in zip(numbers.tolist(), rows, norms, strict=True):
+                self._rows[number] = (row / norm).astype(np.float32)
+            self._matrix = None
 
     def remove(self, ids: Ids | Sequence[int]) -> int:
         """Remove vectors; unknown ids are passed over. Returns how many went."""
-        return sum(self._rows.pop(number, None) is not None for number in _ids(ids).tolist())
+        with self._lock:
+            self._matrix = None
+            return sum(self._rows.pop(number, None) is not None for number in _ids(ids).tolist())
 
     def search(self, query: Floats, k: int, *, allowed: Ids | Sequence[int] | None = None) -> tuple[Ids, Floats]:
         """The ``k`` nearest vectors of each query, best first, of equally near ones the smaller id.
 
-        Exact up to ``exact_below`` vectors and wherever ``allowed`` leaves few; beyond that through the graph.
+        A full scan at every size for now, so exact; ``exact_below`` is where an approximate graph is to take over.
 
         Args:
             query: float32 [dim] or [q, dim]; normalised inside.
@@ -130,16 +137,28 @@ class VectorIndex:
         norms = np.linalg.norm(queries, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise InputError("vector index: a query is zero or not finite")
-        chosen = self._rows if allowed is None else set(_ids(allowed).tolist()) & set(self._rows)
-        numbers = np.array(sorted(chosen), dtype=np.int64)
+        numbers, block = self._block()
+        if allowed is not None:
+            chosen = np.isin(numbers, _ids(allowed))
+            numbers, block = numbers[chosen], block[chosen]
         ids = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         if len(numbers):
-            cosines = (queries / norms) @ np.stack([self._rows[number] for number in numbers.tolist()]).T
+            cosines = (queries / norms) @ block.T
             order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
             ids[:, : order.shape[1]] = numbers[order]
             scores[:, : order.shape[1]] = np.take_along_axis(cosines, order, axis=1)
         return ids, scores
+
+    def _block(self) -> tuple[Ids, Floats]:
+        with self._lock:
+            if self._matrix is None:
+                numbers = np.array(sorted(self._rows), dtype=np.int64)
+                block = np.empty((len(numbers), self._dim), dtype=np.float32)
+                for place, number in enumerate(numbers.tolist()):
+                    block[place] = self._rows[number]
+                self._matrix = numbers, block
+            return self._matrix
 
     def compact(self) -> None:
         """Give back the room of removed vectors: afterwards nothing of them is in memory or in a saved file."""
@@ -161,8 +180,8 @@ class VectorIndex:
             InputError: generation or embedder out of range.
             OSError: as the system reports it; an old file stays as it was.
         """
-        numbers = np.array(sorted(self._rows), dtype=np.int64)
-        body = numbers.tobytes() + b"".join(self._rows[number].tobytes() for number in numbers.tolist())
+        numbers, block = self._block()
+        body = numbers.tobytes() + block.tobytes()
         head = json.dumps([self._dim, len(numbers), generation, embedder]).encode() + b"\n"
         write_atomic(Path(path), _MAGIC + hashlib.sha256(head + body).digest() + head + body, mode=0o600)
 

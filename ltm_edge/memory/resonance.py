@@ -170,7 +170,7 @@ def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> Ids:
 def _cosine(query: Floats, rows: Floats) -> Floats:
     if rows.ndim != 2 or query.shape != rows.shape[1:] or not np.isfinite(query).all():
         raise InputError(f"resonance: query of shape {query.shape} against candidates of shape {rows.shape}")
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.linalg.norm(query)
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine: Floats = np.clip(np.nan_to_num((rows @ query) / norms, nan=0, posinf=0, neginf=0), 0, 1)
     return cosine

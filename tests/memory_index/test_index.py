@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_bad_vectors_are_refused_and_change_nothing(bad):
 def test_bad_ids_are_refused(ids):
     with pytest.raises(InputError):
         VectorIndex(DIM).add(ids, rows(1))
+
+
+def test_threads_may_search_while_one_adds():
+    index, query = filled(), rows(1, 8)[0]
+    with ThreadPoolExecutor(3) as pool:
+        adding = [pool.submit(index.add, [100 + i], rows(1, i)) for i in range(60)]
+        found = [pool.submit(index.search, query, 5) for _ in range(120)]
+        for future in adding:
+            future.result()
+        for future in found:
+            ids, scores = future.result()
+            assert (ids >= 0).all() and (np.diff(scores) <= 0).all()
+    assert len(index) == 100
 
 
 def test_bad_numbers_are_refused():
