@@ -186,7 +186,7 @@ class Embedder:
 
     @property
     def _wordpiece(self) -> bool:
-        return self._metadata.get("tokenizer.ggml.model") == "bert"
+        return str(self._metadata.get("tokenizer.ggml.model")) == "bert"
 
     @cached_property
     def _unknown(self) -> int:
