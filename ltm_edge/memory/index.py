@@ -145,9 +145,14 @@ class VectorIndex:
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         if len(numbers):
             cosines = (queries / norms) @ block.T
-            order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-            ids[:, : order.shape[1]] = numbers[order]
-            scores[:, : order.shape[1]] = np.take_along_axis(cosines, order, axis=1)
+            found = min(k, len(numbers))
+            for row in range(len(queries) if found else 0):
+                cosine = cosines[row]
+                worst = np.partition(cosine, len(cosine) - found)[len(cosine) - found]
+                near = np.flatnonzero(cosine >= worst)  # in the order of ids, which a stable sort keeps among equals
+                near = near[np.argsort(-cosine[near], kind="stable")[:found]]
+                ids[row, :found] = numbers[near]
+                scores[row, :found] = cosine[near]
         return ids, scores
 
     def _block(self) -> tuple[Ids, Floats]:
