@@ -264,7 +264,7 @@ class SceneMemory:
                 store.supersede(one.id, number, moment)
                 store.event("superseded", one.id, moment, by=number)
             store.event("added", number, moment)
-            taken = [one.id for one in before if echo or used(text, scene.response, one)]
+            taken = [one.id for one in before if used(text, scene.response, one)]
             self._integrator.strengthen(taken, by="use", at=moment)
         return Added(number, "added", tuple(one.id for one in older))
 
@@ -1028,7 +1028,9 @@ class SceneMemory:
 
 
 def _made(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
-    return embedder if hasattr(embedder, "embed") else embedder()  # type: ignore[return-value]
+    if isinstance(embedder, type) or not hasattr(embedder, "embed"):
+        return embedder()  # type: ignore[operator,no-any-return]
+    return embedder
 
 
 def _demo_embedder() -> Embedder:
