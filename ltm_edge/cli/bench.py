@@ -11,7 +11,7 @@ __all__ = ["bench"]
 
 @click.group()
 def bench() -> None:
-    """Measure grammar masks and decoding on this machine."""
+    """Measure grammar masks, decoding and embedding on this machine."""
 
 
 @bench.command()
@@ -48,6 +48,24 @@ def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: i
     from ltm_edge.models import resolve_model
 
     report = bench_decode(resolve_model(file), rounds, requests, tokens, threads, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("file", metavar="[GGUF]", required=False)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
+@click.option("--texts", type=click.IntRange(4, 100000), default=120, show_default=True, help="How many texts.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_json: bool) -> None:
+    """Cost of embedding texts: batched and one by one, F16 and Q8_0.
+
+    Without a file the demo embedder is used; sentence-transformers is measured beside it if it is installed.
+    """
+    from ltm_edge.bench.embed import bench_embed
+    from ltm_edge.models import existing_file
+
+    report = bench_embed(existing_file(file) if file else None, rounds, texts, threads, _progress)
     _print(report.to_dict() if as_json else report.lines())
 
 

@@ -81,7 +81,9 @@ class Bert:
         (length,) = struct.unpack("<Q", raw[:8])
         header = json.loads(raw[8 : 8 + length])
         self.w = {
-            name: np.frombuffer(raw, "<f4", math.prod(e["shape"]), 8 + length + e["data_offsets"][0]).reshape(e["shape"])
+            name: np.frombuffer(raw, "<f4", math.prod(e["shape"]), 8 + length + e["data_offsets"][0]).reshape(
+                e["shape"]
+            )
             for name, e in header.items()
             if name != "__metadata__" and e["dtype"] == "F32"
         }
