@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from ltm_edge.errors import InputError, LtmError, MemoryStoreError
 from ltm_edge.files import write_atomic
@@ -1028,9 +1028,8 @@ class SceneMemory:
 
 
 def _made(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
-    if isinstance(embedder, type) or not hasattr(embedder, "embed"):
-        return embedder()  # type: ignore[operator,no-any-return]
-    return embedder
+    made = embedder if hasattr(embedder, "embed") and not isinstance(embedder, type) else embedder()
+    return cast("Embedder", made)
 
 
 def _demo_embedder() -> Embedder:

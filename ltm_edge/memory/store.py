@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class SceneStore:
         self._db = self._connect()
         try:
             with self._guard():
-                self._check_owner(existing)
+                self._check_owner()
                 if self.writable:
                     self._prepare()
                 else:
@@ -110,26 +111,38 @@ class SceneStore:
         except sqlite3.Error as error:
             raise MemoryStoreError(f"{self.path}: can't be opened: {error}; check the folder's permissions") from None
 
-    def _check_owner(self, existing: bool) -> None:
+    def _check_owner(self) -> None:
+        self._db.execute("BEGIN")  # one look at both: another process may be making the tables
         found = self._db.execute("PRAGMA application_id").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        self._db.execute("COMMIT")
         if found != APPLICATION_ID and (found or tables):
             raise MemoryStoreError(f"{self.path}: a SQLite file of another program; name another folder")
-        if existing and not tables and self.path.stat().st_size and not found:
-            raise MemoryStoreError(f"{self.path}: holds no memory; move it away to begin a new one")
 
     def _prepare(self) -> None:
         db = self._db
         db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute("PRAGMA journal_mode = WAL")
+        self._use_log()
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA secure_delete = ON")
         db.execute("PRAGMA journal_size_limit = 8388608")
-        if self._version() < len(migrations.MIGRATIONS) or self._version() > len(migrations.MIGRATIONS):
+        if self._version() != len(migrations.MIGRATIONS):
             self._migrate()
         if int(self.fact("words_version")) != WORDS_VERSION:
             self.rebuild_words()
+
+    def _use_log(self) -> None:
+        """Switch to the write-ahead log; SQLite doesn't wait for others here, so this does."""
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.02)
 
     def _version(self) -> int:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
@@ -502,9 +515,11 @@ class SceneStore:
         query = " AND ".join(f'"{word}"' for word in words)
         return [row[0] for row in self.rows("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid", (query,))]
 
-    def rebuild_words(self) -> None:
-        """Index the words of all scenes again."""
+    def rebuild_words(self, *, force: bool = False) -> None:
+        """Index the words of all scenes again, if they were indexed by another version (or in any case)."""
         with self.transaction():
+            if int(self.fact("words_version")) == WORDS_VERSION and not force:
+                return  # another process was quicker
             self.run("INSERT INTO words (words) VALUES ('delete-all')")
             last = 0
             while rows := self.select("id > ?", (last,), limit=500):
@@ -554,8 +569,12 @@ class SceneStore:
             for table, _, parent, _ in self.rows("PRAGMA foreign_key_check")[:20]:
                 problems.append(f"a row of {table} points to nothing in {parent}")
             if self.writable and not quick:
-                with self.transaction():
-                    self.run("INSERT INTO words (words) VALUES ('integrity-check')")
+                with self._guard():  # spelled as a write, and changes nothing
+                    self._db.execute("BEGIN")
+                    try:
+                        self._db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+                    finally:
+                        self._db.execute("ROLLBACK")
             indexed = self.rows("SELECT count(*) FROM words_docsize")[0][0]
             scenes = self.rows("SELECT count(*) FROM scenes")[0][0]
             if indexed != scenes:
@@ -612,4 +631,7 @@ def stored(row: Sequence[Any]) -> StoredScene:
 
 def _writable(path: Path) -> bool:
     target = path if path.exists() else path.parent
-    return os.access(path.parent, os.W_OK | os.X_OK) and os.access(target, os.W_OK)
+    effective = os.access in os.supports_effective_ids
+    return os.access(path.parent, os.W_OK | os.X_OK, effective_ids=effective) and os.access(
+        target, os.W_OK, effective_ids=effective
+    )

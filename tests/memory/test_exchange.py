@@ -92,7 +92,7 @@ def changed(line: str, **fields: object) -> str:
         ('{"kind":"poem"}', "kind"),
         ('{"kind":"scene","kind":"scene"}', "twice"),
         ("[" * 100_000, "not JSON"),
-        ('{"kind":"link","source":"' + "0" * 32 + '","target":"' + "1" * 32 + '","type":"recalled","weight":1}', "no scene"),
+        (json.dumps(dict(kind="link", source="0" * 32, target="1" * 32, type="recalled", weight=1)), "no scene"),
         ({"strength": 2}, "strength"),
         ({"strength": float("nan")}, "strength"),
         ({"created": "yesterday"}, "created"),
@@ -224,8 +224,9 @@ def test_a_lorebook_becomes_pinned_scenes(memory: SceneMemory, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{}", b'{"entries": 3}', b'{"entries": [{"content": 3}]}', b'{"name": "x"}', b"\xff\xfe", b"[" * 99999,
-     b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXtchara\0", png(b"chara", b"{")[:60], png(b"chara", b"?"),
+    [b"", b"[]", b"{}", b'{"entries": 3}', b'{"entries": [{"content": 3}]}', b'{"name": "x"}', b"\xff\xfe",
+     b"[" * 99999, b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXtchara\0", png(b"chara", b"{")[:60],
+     png(b"chara", b"?"),
      b'{"entries": [{"content": "' + b"x" * 200_000 + b'"}]}'],
 )  # fmt: skip
 def test_what_is_no_card_is_refused(tmp_path: Path, content: bytes):

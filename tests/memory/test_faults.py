@@ -110,7 +110,7 @@ def test_a_full_disk_is_said_and_harms_nothing(opener: Opener, tmp_path: Path):
     try:
         memory = opener(folder / "memory")
         stored = 0
-        with pytest.raises(MemoryStoreError, match="full|failed"):
+        with pytest.raises(MemoryStoreError, match=r"full|failed"):
             for i in range(400):
                 memory.add(scene("word " * 500), text=f"entry number {i}", session="s")
                 stored += 1
@@ -173,6 +173,14 @@ def test_a_second_writer_waits_or_gets_a_clear_word(opener: Opener):
     assert memory.verify() == [] and memory.stats().scenes == 2
 
 
+def test_a_store_whose_making_was_cut_short_is_made(tmp_path: Path):
+    db = sqlite3.connect(tmp_path / STORE_NAME)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.close()
+    assert (tmp_path / STORE_NAME).stat().st_size
+    SceneStore(tmp_path / STORE_NAME).close()
+
+
 def test_two_processes_add_at_once(tmp_path: Path):
     program = (
         "import sys; sys.path.insert(0, {root!r})\n"
@@ -210,7 +218,7 @@ def test_migrations_are_applied_once_and_a_newer_store_is_refused(opener: Opener
         db = sqlite3.connect(path)
         assert db.execute("SELECT number, name FROM migrations").fetchall() == [(1, "first tables"), (2, "mood")]
         db.close()
-    with pytest.raises(MemoryStoreError, match="newer version of ltm-edge .format 2, this one reads up to 1"):
+    with pytest.raises(MemoryStoreError, match=r"newer version of ltm-edge .format 2, this one reads up to 1"):
         opener()
 
 
