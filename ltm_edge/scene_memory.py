@@ -289,32 +289,30 @@ class SceneMemory:
         if self._spaces is not None and not isinstance(vectors, bool):
             self._spaces.insert(number, vectors)
 
-    def _near(self, vectors: Embedded | bool | None) -> list[tuple[StoredScene, float]]:
+    def _near(self, vectors: Embedded | bool | None) -> list[tuple[int, float]]:
+        """Ids and cosines of the nearest scenes."""
         if self._spaces is None or vectors is None or isinstance(vectors, bool):
             return []
         space = next(one for one in self._spaces.all if one.number == vectors.space)
-        near = dict(self._spaces.nearest(space, vectors.meaning, _NEAR))
-        return [(one, near[one.id]) for one in self._store.get_many(near)]
+        return self._spaces.nearest(space, vectors.meaning, _NEAR)
 
-    def _same(
-        self, scene: Scene, text: str, near: Sequence[tuple[StoredScene, float]], pinned: bool
-    ) -> StoredScene | None:
+    def _same(self, scene: Scene, text: str, near: Sequence[tuple[int, float]], pinned: bool) -> StoredScene | None:
         alike = self._store.alike(text, scene.response, _NEAR)
-        alike += [one for one, cosine in near if cosine >= self.policy.duplicate_cosine]
+        alike += self._store.get_many(number for number, cosine in near if cosine >= self.policy.duplicate_cosine)
         for one in alike:
             comparable = one.superseded_by is None and one.level == SCENE and one.pinned == pinned
             if comparable and says_the_same(text, scene.response, one, self.policy):
                 return one
         return None
 
-    def _contradicted(self, text: str, near: Sequence[tuple[StoredScene, float]]) -> list[StoredScene]:
+    def _contradicted(self, text: str, near: Sequence[tuple[int, float]]) -> list[StoredScene]:
         facts = facts_of(text)
         if not facts:
             return []
         found = self._store.match(
             match_query(related_words(facts)), _STATING, where="scenes.level = 0 AND scenes.superseded_by IS NULL"
         )
-        numbers = dict.fromkeys([*(number for number, _ in found), *(one.id for one, _ in near)])
+        numbers = dict.fromkeys([*(number for number, _ in found), *(number for number, _ in near)])
         return [one for one in contradicted(text, self._store.get_many(numbers)) if one.level == SCENE]
 
     @_exclusive

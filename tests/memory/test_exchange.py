@@ -83,6 +83,9 @@ def changed(line: str, **fields: object) -> str:
     return json.dumps(json.loads(line) | fields, ensure_ascii=True)
 
 
+STRAY_LINK = json.dumps({"kind": "link", "source": "0" * 32, "target": "1" * 32, "type": "recalled", "weight": 1})
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -92,7 +95,7 @@ def changed(line: str, **fields: object) -> str:
         ('{"kind":"poem"}', "kind"),
         ('{"kind":"scene","kind":"scene"}', "twice"),
         ("[" * 100_000, "not JSON"),
-        (json.dumps(dict(kind="link", source="0" * 32, target="1" * 32, type="recalled", weight=1)), "no scene"),
+        (STRAY_LINK, "no scene"),
         ({"strength": 2}, "strength"),
         ({"strength": float("nan")}, "strength"),
         ({"created": "yesterday"}, "created"),
