@@ -120,7 +120,9 @@ def cluster_arcs(
 
 
 def _cosine(first: Floats | None, second: Floats | None) -> float:
-    return 0.0 if first is None or second is None or len(first) != len(second) else float(first @ second)
+    if first is None or second is None or len(first) != len(second):
+        return 0.0
+    return min(1.0, float(first @ second))  # stored as float16, a vector may be a little longer than 1
 
 
 def extract(members: Sequence[StoredScene], vectors: Mapping[int, Floats]) -> Scene:
