@@ -8,8 +8,8 @@
 #include "bindings/bindings.h"
 #include "bindings/signal_poll.h"
 #include "engine/backend.h"
-#include "engine/context.h"
 #include "engine/model.h"
+#include "grammar/mask_cache.h"
 #include "support/error.h"
 
 namespace py = pybind11;
@@ -32,33 +32,6 @@ py::str to_str(std::string_view bytes) {
     PyObject* text = PyUnicode_DecodeUTF8(bytes.data(), static_cast<py::ssize_t>(bytes.size()), "replace");
     if (text == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::str>(text);
-}
-
-Generation generate(Context& context, const Tokens& prompt, const GenerateOptions& options, const py::object& on_text) {
-    const std::vector<llama_token> tokens = from_array(prompt);
-    SignalPoll poll;
-    std::optional<py::error_already_set> sink_error;
-    TextSink sink;
-    if (!on_text.is_none()) {
-        sink = [&](std::string_view text) {
-            const py::gil_scoped_acquire gil;
-            try {
-                on_text(to_str(text));
-                return true;
-            } catch (py::error_already_set& error) {
-                sink_error.emplace(std::move(error));
-                return false;
-            }
-        };
-    }
-    Generation result;
-    {
-        const py::gil_scoped_release release;
-        result = context.generate(tokens, options, sink, std::ref(poll));
-    }
-    if (sink_error) throw py::error_already_set(*sink_error);
-    if (poll.raised) throw py::error_already_set(*poll.raised);
-    return result;
 }
 
 void bind_backend(py::module_& m) {
@@ -187,73 +160,11 @@ void bind_model(py::module_& m) {
         });
 }
 
-void bind_context(py::module_& m) {
-    py::class_<ContextOptions>(m, "ContextOptions")
-        .def(py::init<>())
-        .def_readwrite("n_ctx", &ContextOptions::n_ctx)
-        .def_readwrite("n_batch", &ContextOptions::n_batch)
-        .def_readwrite("n_threads", &ContextOptions::n_threads)
-        .def_readwrite("n_threads_batch", &ContextOptions::n_threads_batch)
-        .def_readwrite("flash_attn", &ContextOptions::flash_attn)
-        .def_readwrite("type_k", &ContextOptions::type_k)
-        .def_readwrite("type_v", &ContextOptions::type_v)
-        .def_readwrite("offload_kqv", &ContextOptions::offload_kqv);
-    py::class_<SamplingOptions>(m, "SamplingOptions")
-        .def(py::init<>())
-        .def_readwrite("temperature", &SamplingOptions::temperature)
-        .def_readwrite("top_k", &SamplingOptions::top_k)
-        .def_readwrite("top_p", &SamplingOptions::top_p)
-        .def_readwrite("min_p", &SamplingOptions::min_p)
-        .def_readwrite("repeat_penalty", &SamplingOptions::repeat_penalty)
-        .def_readwrite("frequency_penalty", &SamplingOptions::frequency_penalty)
-        .def_readwrite("presence_penalty", &SamplingOptions::presence_penalty)
-        .def_readwrite("repeat_last_n", &SamplingOptions::repeat_last_n)
-        .def_readwrite("dry_multiplier", &SamplingOptions::dry_multiplier)
-        .def_readwrite("dry_base", &SamplingOptions::dry_base)
-        .def_readwrite("dry_allowed_length", &SamplingOptions::dry_allowed_length)
-        .def_readwrite("dry_last_n", &SamplingOptions::dry_last_n)
-        .def_readwrite("dry_breakers", &SamplingOptions::dry_breakers)
-        .def_readwrite("seed", &SamplingOptions::seed);
-    py::class_<GenerateOptions>(m, "GenerateOptions")
-        .def(py::init<>())
-        .def_readwrite("sampling", &GenerateOptions::sampling)
-        .def_readwrite("max_tokens", &GenerateOptions::max_tokens)
-        .def_readwrite("grammar", &GenerateOptions::grammar)
-        .def_readwrite("llama_grammar", &GenerateOptions::llama_grammar)
-        .def_readwrite("force", &GenerateOptions::force);
-    py::class_<Generation>(m, "Generation")
-        .def_property_readonly("tokens", [](const Generation& g) { return to_array(g.tokens); })
-        .def_property_readonly("text", [](const Generation& g) { return to_str(g.text); })
-        .def_property_readonly("stop", [](const Generation& g) { return stop_name(g.stop); })
-        .def_readonly("n_prompt", &Generation::n_prompt)
-        .def_readonly("n_reused", &Generation::n_reused)
-        .def_readonly("n_prefilled", &Generation::n_prefilled)
-        .def_readonly("n_forced", &Generation::n_forced)
-        .def_readonly("n_resampled", &Generation::n_resampled)
-        .def_readonly("ms_prefill", &Generation::ms_prefill)
-        .def_readonly("ms_decode", &Generation::ms_decode)
-        .def_readonly("ms_sample", &Generation::ms_sample);
-    py::class_<Context>(m, "Context")
-        .def(py::init([](std::shared_ptr<Model> model, const ContextOptions& options) {
-                 const py::gil_scoped_release release;
-                 return std::make_unique<Context>(std::move(model), options);
-             }),
-             py::arg("model"), py::arg("options"))
-        .def("generate", &generate, py::arg("prompt"), py::arg("options"), py::arg("on_text") = py::none(),
-             "Write after `prompt` (int32 [n]); `on_text` receives whole characters as they are written.")
-        .def("cancel", &Context::cancel, "Stop the running generate, or the next; callable from any thread.")
-        .def("resume", &Context::resume, "Forget a cancel that has not been acted upon.")
-        .def("clear", &Context::clear, "Forget all KV.")
-        .def_property_readonly("n_ctx", &Context::n_ctx)
-        .def_property_readonly("n_cached", &Context::n_cached);
-}
-
 }  // namespace
 
 void bind_engine(py::module_& m) {
     bind_backend(m);
     bind_model(m);
-    bind_context(m);
 }
 
 }  // namespace ltm

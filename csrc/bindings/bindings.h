@@ -6,6 +6,7 @@
 namespace ltm {
 
 void register_errors(pybind11::module_& m);
+void bind_context(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_grammar(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
     ltm::register_errors(m);
     ltm::bind_grammar(m);
     ltm::bind_engine(m);
+    ltm::bind_context(m);
     ltm::bind_embedder(m);
     ltm::bind_bench(m);
 }

@@ -96,6 +96,10 @@ class MatcherConstraint final : public Constraint {
         return out;
     }
 
+    std::size_t validate(const std::vector<llama_token>& tokens) override {
+        return matcher_.validate(std::vector<std::uint32_t>(tokens.begin(), tokens.end()));
+    }
+
     bool complete() override { return matcher_.is_complete(); }
     bool closed() override { return matcher_.is_closed() && matcher_.is_complete(); }
 

@@ -38,6 +38,8 @@ class Constraint {
     // Accepts and returns what needs no sampling, at most `budget` tokens; up to `may_replace` accepted ones may be
     // recut with it.
     [[nodiscard]] virtual Determined determine(std::size_t /*may_replace*/, int /*budget*/) { return {}; }
+    // How many of `tokens`, in order, may follow; they are not taken. All of them where that is not known.
+    [[nodiscard]] virtual std::size_t validate(const std::vector<llama_token>& tokens) { return tokens.size(); }
     // True if the document may end here.
     [[nodiscard]] virtual bool complete() { return false; }
     // True if the document is complete and nothing can follow: sampling an end token would tell nothing new.

@@ -1,4 +1,4 @@
-// A llama.cpp context with one sequence, and the decode loop.
+// A llama.cpp context: several sequences over one KV, and the passes that write, score and commit.
 #pragma once
 
 #include <llama.h>
@@ -12,8 +12,10 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/adapter.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
+#include "engine/sequence_cache.h"
 
 namespace ltm {
 
@@ -26,6 +28,7 @@ struct ContextOptions {
     std::string type_k = "f16";  // ggml type names of the KV cache
     std::string type_v = "f16";
     bool offload_kqv = true;
+    int n_seq_max = 16;  // sequences at once: drafts of a pass, and what stays cached
 };
 
 struct GenerateOptions {
@@ -35,6 +38,13 @@ struct GenerateOptions {
     std::shared_ptr<grammar::MaskCache> grammar;
     std::string llama_grammar;  // GBNF for llama.cpp's own sampler
     bool force = true;          // false: sample every token, also those that the grammar determines
+    // Texts that the answer is likely to repeat. What the model would have written is written, only sooner.
+    std::vector<std::vector<llama_token>> references;
+};
+
+struct Request {
+    std::vector<llama_token> prompt;
+    GenerateOptions options;
 };
 
 enum class Stop { eog, length, cancelled, sink };
@@ -45,20 +55,44 @@ struct Generation {
     Stop stop = Stop::eog;
     int n_prompt = 0;
     int n_reused = 0;     // prompt tokens whose KV was already there
+    int n_shared = 0;     // of these, computed in the same pass for another request
     int n_prefilled = 0;  // prompt tokens computed now
     int n_forced = 0;     // tokens that were not sampled because the grammar determined them
+    int n_proposed = 0;   // tokens proposed from the references
+    int n_copied = 0;     // of these, what the model wrote too
     int n_resampled = 0;  // tokens for which llama.cpp's grammar looked at the whole vocabulary
     double ms_prefill = 0;
     double ms_decode = 0;
     double ms_sample = 0;
 };
 
-// Receives whole UTF-8 characters as they are written; false stops the decode.
-using TextSink = std::function<bool(std::string_view)>;
-// Asked between tokens and, on CPUs, inside long prefills; true stops the decode.
+// Texts whose probability is asked for: `continuations` after `prompt`, each on its own.
+struct ScoreRequest {
+    std::vector<llama_token> prompt;
+    std::vector<std::vector<llama_token>> continuations;
+};
+
+struct Score {
+    std::vector<std::vector<float>> logprobs;  // natural logarithms, by continuation and token
+    int n_reused = 0;
+    int n_prefilled = 0;
+};
+
+struct Commit {
+    int n_reused = 0;
+    int n_prefilled = 0;
+    bool complete = false;  // false: cancelled; what was computed stays
+};
+
+// Receives whole UTF-8 characters of the answer to request `index` as they are written; false stops that answer.
+using TextSink = std::function<bool(std::size_t index, std::string_view text)>;
+// Asked between tokens and, on CPUs, inside long prefills; true stops the pass.
 using StopPoll = std::function<bool()>;
 
 // One user at a time: a second concurrent call throws Error(engine). `cancel` may be called from any thread.
+//
+// The KV of what passes compute stays cached by (adapter state, tokens), and each pass begins with the longest cached
+// prefix. KV that was computed under other adapters than the base state or the pass's own is never used.
 class Context {
   public:
     Context(std::shared_ptr<Model> model, const ContextOptions& options);
@@ -66,15 +100,39 @@ class Context {
     Context(const Context&) = delete;
     Context& operator=(const Context&) = delete;
 
-    // Writes up to max_tokens after `prompt`. What the KV already holds of the prompt is reused. Stopping early
-    // (cancel, sink, poll) returns what there is. Throws Error(context_full) if prompt + max_tokens exceed n_ctx,
-    // Error(grammar), Error(engine); after any of them the context is usable.
-    [[nodiscard]] Generation generate(const std::vector<llama_token>& prompt, const GenerateOptions& options,
-                                      const TextSink& sink, const StopPoll& poll);
+    // Writes up to max_tokens after each prompt, all in common batches. Prompts share what they have in common; each
+    // answer has its own grammar, sampler and stream and leaves the batch when it ends. Stopping early (cancel, poll)
+    // returns what there is; a sink that says false ends its own answer. `adapters` act on all of them.
+    // Throws Error(context_full) if prompts and answers together exceed n_ctx, Error(grammar), Error(engine); after any
+    // of them the context is usable.
+    [[nodiscard]] std::vector<Generation> generate(const std::vector<Request>& requests, const AdapterState& adapters,
+                                                   const TextSink& sink, const StopPoll& poll);
 
-    // Stops the running generate, between two tokens or inside a prefill; without one, the next. Cleared when a
-    // generate ends, and by `resume`: a caller that prepares for a while clears old requests first and misses none
-    // after.
+    // Probabilities of given texts, all in common batches. Empty if it was stopped. Throws as generate.
+    [[nodiscard]] std::vector<Score> score(const std::vector<ScoreRequest>& requests, const AdapterState& adapters,
+                                           const StopPoll& poll);
+
+    // Computes the KV of `tokens` under the base state and makes it the spine, which is evicted last.
+    Commit commit(const std::vector<llama_token>& tokens, const StopPoll& poll);
+
+    // Takes tokens [keep, keep + count) of `tokens` out of the cached sequence that begins with them and moves the rest
+    // to the front; see SequenceCache::rebase. Returns how many tokens were moved.
+    std::size_t rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count);
+
+    // The adapters under which the spine is computed. What was cached under others is unusable from then on.
+    void set_base(const AdapterState& adapters);
+
+    // KV of the longest cached prefix of `tokens` under the base state, as llama.cpp serialises it; n: tokens in it.
+    struct Saved {
+        std::vector<std::uint8_t> bytes;
+        std::size_t n = 0;
+    };
+    [[nodiscard]] Saved save(const std::vector<llama_token>& tokens);
+    // Takes KV that `save` gave for exactly these tokens. False if llama.cpp refuses it; the cache is as before then.
+    bool restore(const std::vector<llama_token>& tokens, const std::uint8_t* bytes, std::size_t size);
+
+    // Stops the running pass, between two tokens or inside a prefill; without one, the next. Cleared when a pass ends,
+    // and by `resume`: a caller that prepares for a while clears old requests first and misses none after.
     void cancel() noexcept { cancel_.store(true, std::memory_order_relaxed); }
     void resume() noexcept { cancel_.store(false, std::memory_order_relaxed); }
 
@@ -82,16 +140,54 @@ class Context {
     void clear();
 
     [[nodiscard]] int n_ctx() const noexcept { return static_cast<int>(llama_n_ctx(context_.get())); }
-    [[nodiscard]] int n_cached() const noexcept { return static_cast<int>(cached_.size()); }
+    [[nodiscard]] int n_cached() const noexcept { return static_cast<int>(cache_->longest()); }
+    [[nodiscard]] int n_sequences() const noexcept { return cache_->live(); }
+    [[nodiscard]] int n_leased() const noexcept { return cache_->leased(); }
+    [[nodiscard]] bool can_shift() const;
+    [[nodiscard]] bool can_cut() const;
+    // Times that adapters were set on the context, and what that took in all.
+    [[nodiscard]] int adapter_changes() const noexcept { return adapter_changes_; }
+    [[nodiscard]] double adapter_ms() const noexcept { return adapter_ms_; }
     [[nodiscard]] const std::shared_ptr<Model>& model() const noexcept { return model_; }
 
   private:
-    // Keeps the longest common prefix of the KV and `prompt`, leaving at least one token to compute; returns its
-    // length.
-    int reuse_prefix(const std::vector<llama_token>& prompt);
-    // Decodes tokens[from, to) and appends them to the cache; false when stopped. Throws Error(engine).
-    bool decode(const llama_token* tokens, int count);
-    void drop_after(std::size_t keep);
+    friend class Writer;
+    friend class Scorer;
+    class Memory;
+
+    // Held during a pass: the lock, the poll, and the cancel flag that is cleared at its end.
+    class Pass {
+      public:
+        Pass(Context& context, const StopPoll* poll);
+        ~Pass();
+        Pass(const Pass&) = delete;
+        Pass& operator=(const Pass&) = delete;
+
+      private:
+        Context& context_;
+        std::unique_lock<std::mutex> lock_;
+    };
+
+    // One entry of a batch: tokens at the end of a sequence.
+    struct Piece {
+        int seq = 0;
+        const llama_token* tokens = nullptr;
+        std::size_t count = 0;
+        std::size_t logits_from = 0;  // logits are computed from this token of the piece on; count: none
+        std::size_t row = 0;          // set by decode: place of the piece's first token in the batch
+    };
+    // Decodes the pieces in one batch and notes them in the cache; false when stopped, nothing of it is cached then.
+    // Throws Error(engine), Error(context_full).
+    bool decode(std::vector<Piece>& pieces);
+    [[nodiscard]] float* logits(std::size_t row);
+    // Prefills a branch up to the end of `tokens` but for the last `leave`; false when stopped.
+    bool prefill(int seq, const std::vector<llama_token>& tokens, std::size_t leave);
+    void apply(const AdapterState& adapters);
+    [[nodiscard]] StateId id_of(const AdapterState& adapters);
+    void check_tokens(const std::vector<llama_token>& tokens, const char* what) const;
+    // Tokens that these sequences take together, common beginnings counted once; throws Error(context_full) if they and
+    // `more` exceed n_ctx.
+    void check_room(std::vector<const std::vector<llama_token>*> prompts, std::size_t more) const;
     [[nodiscard]] bool stopping();
 
     struct Free {
@@ -99,8 +195,16 @@ class Context {
     };
     std::shared_ptr<Model> model_;
     std::unique_ptr<llama_context, Free> context_;
-    std::vector<llama_token> cached_;  // tokens whose KV is in sequence 0, in order
+    std::unique_ptr<Memory> memory_;
+    std::unique_ptr<SequenceCache> cache_;
+    std::vector<AdapterState> states_;  // by StateId; the first one is no adapters
+    StateId base_ = 0;
+    StateId applied_ = 0;
     int n_batch_;
+    int n_outputs_;  // rows of logits in one batch, at most
+    int n_seq_max_;
+    int adapter_changes_ = 0;
+    double adapter_ms_ = 0;
     std::mutex busy_;
     std::atomic<bool> cancel_{false};
     const StopPoll* poll_ = nullptr;

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.native import core, forward_log
 
-__all__ = ["Decoder", "Pass", "Sampling"]
+__all__ = ["AdapterMix", "Committed", "Decoder", "Order", "Pass", "Sampling", "Scored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,10 @@ class Pass:
         prompt: tokens of the prompt.
         reused: prompt tokens whose KV was there already.
         prefilled: prompt tokens computed now.
+        shared: of the reused ones, those that were computed in the same pass for another answer.
         forced: tokens that were not sampled, because the grammar determined them.
+        proposed: tokens proposed from the references.
+        copied: of these, what the model wrote too.
         resampled: tokens for which llama.cpp's grammar looked at the whole vocabulary.
         ms_prefill: milliseconds spent on the prompt.
         ms_decode: milliseconds spent in the model, one token at a time.
@@ -64,6 +70,9 @@ class Pass:
     ms_prefill: float
     ms_decode: float
     ms_sample: float
+    shared: int = 0
+    proposed: int = 0
+    copied: int = 0
 
     @property
     def complete(self) -> bool:
@@ -78,8 +87,10 @@ class Pass:
                 "prompt": self.prompt,
                 "reused": self.reused,
                 "prefilled": self.prefilled,
-                "sampled": len(self.tokens) - self.forced,
+                "sampled": max(len(self.tokens) - self.forced - self.copied, 0),
                 "forced": self.forced,
+                "proposed": self.proposed,
+                "copied": self.copied,
                 "resampled": self.resampled,
             },
             "ms": {
@@ -89,6 +100,72 @@ class Pass:
             },
             "stop": self.stop,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One answer to write; the attributes are those of :meth:`Decoder.write`."""
+
+    prompt: Tokens
+    max_tokens: int
+    sampling: Sampling
+    gbnf: str = ""
+    references: tuple[Tokens, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Log-probabilities of continuations.
+
+    Attributes:
+        logprobs: natural logarithms for each continuation's tokens, float32 [m] each.
+        reused: prompt tokens whose KV was there already.
+        prefilled: prompt tokens computed now.
+    """
+
+    logprobs: tuple[npt.NDArray[np.float32], ...]
+    reused: int
+    prefilled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did: tokens that were there, tokens computed now, and whether it came to its end."""
+
+    reused: int
+    prefilled: int
+    complete: bool
+
+
+class AdapterMix:
+    """LoRA adapters with scales and a control vector, as one comparable value. Scales are kept in steps of 1/256."""
+
+    __slots__ = ("handle",)
+
+    def __init__(
+        self,
+        loras: Sequence[tuple[Any, float]] = (),
+        control: npt.NDArray[np.float32] | None = None,
+        control_scale: float = 1.0,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            loras: (adapter of :meth:`LoadedModel.load_adapter`, scale) pairs.
+            control: directions for layers 1 to n_layer - 1, float32 [n_layer - 1, n_embd].
+            control_scale: factor of the control vector.
+
+        Raises:
+            InputError: an adapter given twice, or a scale that is not finite or beyond 64.
+        """
+        native = core()
+        vector = None if control is None else native.ControlVector(control)
+        self.handle = native.AdapterState(list(loras), vector, control_scale)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AdapterMix) and bool(self.handle == other.handle)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Decoder:
@@ -104,6 +181,7 @@ class Decoder:
         options.type_k = options.type_v = model.options.kv_type
         options.offload_kqv = model.plan.layers > 0
         self.model = model
+        self._base = AdapterMix()
         try:
             self._context = native.Context(model.handle, options)
         finally:
@@ -123,6 +201,8 @@ class Decoder:
         gbnf: str = "",
         on_text: Callable[[str], None] | None = None,
         constraint: str = "compiled",
+        references: Sequence[Tokens] = (),
+        adapters: AdapterMix | None = None,
     ) -> Pass:
         """Write up to ``max_tokens`` after ``prompt`` (int32 [n]), under a GBNF grammar if one is given.
 
@@ -134,41 +214,165 @@ class Decoder:
             on_text: gets whole characters as they are written. What it raises ends the decode and is raised again here.
             constraint: ``compiled`` (masks, forced tokens, landing), ``masks`` (the same without forcing) or ``llama``
                 (llama.cpp's own sampler, the oracle: slow, and it may run out of tokens).
+            references: texts (int32 [n] each) that the answer is likely to repeat. It is the same answer, written sooner.
+            adapters: what acts on this pass; None: what the decoder's base is.
 
         Raises:
             GrammarError: the grammar is refused, or its shortest document takes more than ``max_tokens``.
             ContextFull: prompt and answer exceed the context.
             EngineError: llama.cpp failed. The decoder stays usable after any of them.
         """
+        order = Order(prompt, max_tokens, sampling, gbnf, tuple(references))
+        sink = None if on_text is None else (lambda index, text: on_text(text))
+        return self.write_many([order], adapters=adapters, on_text=sink, constraint=constraint)[0]
+
+    def write_many(
+        self,
+        orders: Sequence[Order],
+        *,
+        adapters: AdapterMix | None = None,
+        on_text: Callable[[int, str], None] | None = None,
+        constraint: str = "compiled",
+    ) -> list[Pass]:
+        """Write several answers at once, in common batches; what their prompts share is computed once.
+
+        Args:
+            orders: what to write.
+            adapters: what acts on all of them; None: what the decoder's base is.
+            on_text: gets the number of the answer and whole characters of it.
+            constraint: as for :meth:`write`.
+
+        Raises:
+            As :meth:`write`; ContextFull also where prompts and answers together exceed the context.
+        """
         native = core()
-        options = native.GenerateOptions()
-        options.max_tokens = max_tokens
-        if gbnf and constraint == "llama":
-            options.llama_grammar = gbnf
-        elif gbnf:
-            options.grammar = self.model.compile_grammar(gbnf)
-            options.force = constraint == "compiled"
-        chain = native.SamplingOptions()
-        for item in fields(sampling):
-            setattr(chain, item.name, getattr(sampling, item.name))
-        options.sampling = chain
+        requests = []
+        for order in orders:
+            options = native.GenerateOptions()
+            options.max_tokens = order.max_tokens
+            if order.gbnf and constraint == "llama":
+                options.llama_grammar = order.gbnf
+            elif order.gbnf:
+                options.grammar = self.model.compile_grammar(order.gbnf)
+                options.force = constraint == "compiled"
+            options.references = list(order.references)
+            chain = native.SamplingOptions()
+            for item in fields(order.sampling):
+                setattr(chain, item.name, getattr(order.sampling, item.name))
+            options.sampling = chain
+            requests.append((order.prompt, options))
         try:
-            done = self._context.generate(prompt, options, on_text)
+            results = self._context.generate(requests, self._state(adapters), on_text)
         finally:
             forward_log()
-        return Pass(
-            text=done.text,
-            tokens=done.tokens,
-            stop=done.stop,
-            prompt=done.n_prompt,
-            reused=done.n_reused,
-            prefilled=done.n_prefilled,
-            forced=done.n_forced,
-            resampled=done.n_resampled,
-            ms_prefill=done.ms_prefill,
-            ms_decode=done.ms_decode,
-            ms_sample=done.ms_sample,
-        )
+        return [
+            Pass(
+                text=done.text,
+                tokens=done.tokens,
+                stop=done.stop,
+                prompt=done.n_prompt,
+                reused=done.n_reused,
+                prefilled=done.n_prefilled,
+                forced=done.n_forced,
+                resampled=done.n_resampled,
+                ms_prefill=done.ms_prefill,
+                ms_decode=done.ms_decode,
+                ms_sample=done.ms_sample,
+                shared=done.n_shared,
+                proposed=done.n_proposed,
+                copied=done.n_copied,
+            )
+            for done in results
+        ]
+
+    def score(
+        self, requests: Sequence[tuple[Tokens, Sequence[Tokens]]], *, adapters: AdapterMix | None = None
+    ) -> list[Scored]:
+        """Log-probabilities of given continuations, without writing any.
+
+        Continuations of one token cost nothing beyond their prompt: a question with two answers is one short prefill
+        behind what is cached.
+
+        Args:
+            requests: (prompt int32 [n], continuations int32 [m] each) pairs, all scored in common batches.
+            adapters: what acts on all of them.
+
+        Returns:
+            One result for each request; none if it was cancelled.
+        """
+        try:
+            results = self._context.score(
+                [(prompt, list(continuations)) for prompt, continuations in requests], self._state(adapters)
+            )
+        finally:
+            forward_log()
+        return [
+            Scored(tuple(np.asarray(values, dtype=np.float32) for values in r.logprobs), r.n_reused, r.n_prefilled)
+            for r in results
+        ]
+
+    def commit(self, tokens: Tokens) -> Committed:
+        """Compute the KV of ``tokens`` (int32 [n]) and keep it as the spine, which gives way last.
+
+        :meth:`cancel` stops it; what was computed until then stays.
+        """
+        try:
+            done = self._context.commit(tokens)
+        finally:
+            forward_log()
+        return Committed(done.n_reused, done.n_prefilled, done.complete)
+
+    def rebase(self, tokens: Tokens, keep: int, count: int) -> int:
+        """Take ``count`` tokens behind the first ``keep`` out of the cached text that begins with ``tokens``.
+
+        The rest moves to the front and is not computed again. It was computed in sight of what left, so that it is
+        close to, not equal to, a fresh computation.
+
+        Returns:
+            Tokens that were moved; 0 where nothing is cached or this model's cache can't be shifted.
+        """
+        return int(self._context.rebase(tokens, keep, count))
+
+    def set_base(self, adapters: AdapterMix) -> None:
+        """The adapters that the spine and, unless told otherwise, every pass run under. Drops nothing by itself: what
+        was computed under others is only never used.
+        """
+        self._base = adapters
+        self._context.set_base(adapters.handle)
+
+    def save_state(self, tokens: Tokens) -> tuple[npt.NDArray[np.uint8], int]:
+        """KV of the longest cached beginning of ``tokens``: its bytes (uint8 [n]) and how many tokens it covers."""
+        data, count = self._context.save(tokens)
+        return data, int(count)
+
+    def restore_state(self, tokens: Tokens, data: bytes | memoryview | npt.NDArray[np.uint8]) -> bool:
+        """Take KV that :meth:`save_state` gave for exactly these tokens; False if llama.cpp refuses it.
+
+        The bytes must come from this program: llama.cpp checks their sizes, not their sense.
+        """
+        try:
+            return bool(self._context.restore(tokens, data))
+        finally:
+            forward_log()
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Sequences that hold something, those in use, tokens of the longest, and what adapters cost so far."""
+        return {
+            "sequences": int(self._context.n_sequences),
+            "leased": int(self._context.n_leased),
+            "cached": int(self._context.n_cached),
+            "adapter_changes": int(self._context.adapter_changes),
+            "adapter_ms": float(self._context.adapter_ms),
+        }
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether cached tokens can move; False for recurrent, hybrid and some sliding-window models."""
+        return bool(self._context.can_shift)
+
+    def _state(self, adapters: AdapterMix | None) -> Any:
+        return (self._base if adapters is None else adapters).handle
 
     def cancel(self) -> None:
         """Stop the running :meth:`write`, which then returns what there is; without one, the next."""

@@ -158,6 +158,13 @@ class LoadedModel:
                 del self._grammars[next(iter(self._grammars))]
         return compiled
 
+    def load_adapter(self, path: Path) -> Any:
+        """A LoRA in GGUF form, for :class:`~ltm_edge.engine.decoder.AdapterMix`. Raises ModelError if it doesn't fit."""
+        try:
+            return core().Adapter.load(self.handle, str(path))
+        finally:
+            forward_log()
+
     def apply_builtin_template(self, messages: Iterable[tuple[str, str]]) -> str | None:
         """The messages rendered by one of llama.cpp's built-in templates, or None if it knows none for this model."""
         text = self.handle.apply_builtin_template(self.chat_template or "", list(messages))
