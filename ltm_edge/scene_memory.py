@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import IO, Any, TypeVar, cast
 
 from ltm_edge.errors import InputError, LtmError, MemoryStoreError
-from ltm_edge.files import write_atomic
 from ltm_edge.memory import consolidate as levels
+from ltm_edge.memory import folders, forgetting
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
 from ltm_edge.memory.facts import facts_of, related_words
 from ltm_edge.memory.hygiene import contradicted, echo_share, says_the_same, used
@@ -40,7 +40,6 @@ from ltm_edge.memory.records import (
     Stats,
     StoredScene,
     microseconds,
-    to_iso,
 )
 from ltm_edge.memory.spaces import Embedded, Spaces
 from ltm_edge.memory.store import STORE_NAME, SceneStore
@@ -53,8 +52,6 @@ from ltm_edge.scene.record import Scene
 __all__ = ["Chain", "SceneMemory", "memory_folder"]
 
 Moment = datetime | float | int | None
-
-META_NAME = "meta.json"
 
 _CHAIN = 1000  # scenes of one chain
 _NEAR = 8  # scenes that a new one is compared with
@@ -574,66 +571,13 @@ class SceneMemory:
             raise InputError("forget: say what: ids, a query, a date or a session")
         chosen = {number: self._get(number) for number in numbers}
         if query is not None or before is not None or session is not None:
-            matching = {one.id: one for one in self._matching(query, before, session)}
+            least = None if before is None else microseconds(before)
+            matching = {one.id: one for one in forgetting.matching(self._store, query, least, session)}
             chosen = {key: one for key, one in chosen.items() if key in matching} if numbers else matching
-        going = self._with_dependants(list(chosen.values()))
+        going = forgetting.with_dependants(self._store, list(chosen.values()))
         if dry_run or not going.all:
             return going
-        store, moment = self._store, microseconds(at)
-        with store.transaction():
-            for one in going.all:
-                self._bridge(one.id)
-                store.run("UPDATE scenes SET superseded_at = NULL WHERE superseded_by = ?", (one.id,))
-                store.delete(one)
-                store.event("forgotten", one.id, moment)
-        return going
-
-    def _matching(self, query: str | None, before: Moment, session: str | None) -> list[StoredScene]:
-        if query is not None and not query.strip():
-            raise InputError("forget: the query is empty")
-        clauses, values = ["1"], []  # type: tuple[list[str], list[Any]]
-        if before is not None:
-            clauses.append("created < ?")
-            values.append(microseconds(before))
-        if session is not None:
-            clauses.append("session = ?")
-            values.append(session)
-        if query is None:
-            return self._store.select(" AND ".join(clauses), values)
-        least = microseconds(before) if before is not None else None
-        return [
-            one
-            for one in self._store.get_many(self._store.with_words(query))
-            if (least is None or one.created < least) and (session is None or one.session == session)
-        ]
-
-    def _with_dependants(self, scenes: list[StoredScene]) -> Forgotten:
-        store = self._store
-        seen = {one.id for one in scenes}
-        versions: list[StoredScene] = []
-        summaries: list[StoredScene] = []
-        edge = list(scenes)
-        while edge:
-            found: list[StoredScene] = []
-            for one in edge:
-                above = store.targets(one.id, "part_of")
-                replaced = store.targets(one.id, "supersedes") if one.provenance == "edited" else []
-                for number, into in [*((n, summaries) for n in above), *((n, versions) for n in replaced)]:
-                    other = store.get(number) if number not in seen else None
-                    if other is not None:
-                        seen.add(number)
-                        into.append(other)
-                        found.append(other)
-            edge = found
-        return Forgotten(tuple(scenes), tuple(versions), tuple(summaries))
-
-    def _bridge(self, number: int) -> None:
-        """Link what came after a scene to what came before it, as the scene goes."""
-        store = self._store
-        earlier = store.targets(number, "predecessor")
-        for later in store.sources(number, "predecessor"):
-            for one in earlier:
-                store.link(Link(later, one, "predecessor"))
+        return forgetting.forget_scenes(self._store, going, microseconds(at))
 
     # Levels.
 
@@ -654,51 +598,28 @@ class SceneMemory:
         Raises:
             MemoryStoreError: can't be written.
         """
-        made: list[int] = []
+        moment = microseconds(at)
+
+        def keep(level: int, run: Sequence[StoredScene], vectors: Mapping[int, Floats]) -> int:
+            scene, how = levels.write_summary(run, vectors, summarise)
+            found = self._embed(scene, "", False)
+            with self._store.transaction():
+                number = levels.insert_summary(self._store, level, scene, how, run, moment)
+                self._insert_vectors(number, found)
+            return number
+
         vectors = self._meanings([SCENE, ARC])
-        for run in levels.open_runs(self._store, vectors, self.policy, session):
-            made.append(self._summarise(ARC, run, vectors, summarise, at))
+        runs = levels.open_runs(self._store, vectors, self.policy, session)
+        made = [keep(ARC, run, vectors) for run in runs]
         vectors = self._meanings([ARC, SAGA])
         groups, joins = levels.open_sagas(self._store, vectors, self.policy)
         if joins:
             with self._store.transaction():
                 for link in joins:
                     self._store.link(link)
-        for group in groups:
-            made.append(self._summarise(SAGA, group, vectors, summarise, at))
-        self._log.follow(self._store) if self._store.writable else None
+        made += [keep(SAGA, group, vectors) for group in groups]
+        self._log.follow(self._store)
         return self._store.get_many(made)
-
-    def _summarise(
-        self,
-        level: int,
-        members: Sequence[StoredScene],
-        vectors: Mapping[int, Floats],
-        summarise: Summarise | None,
-        at: Moment,
-    ) -> int:
-        scene, how = levels.write_summary(members, vectors, summarise)
-        found = self._embed(scene, "", False)
-        store = self._store
-        session = members[0].session if len({one.session for one in members}) == 1 else ""
-        with store.transaction():
-            number = store.insert(
-                scene,
-                text="",
-                session=session,
-                template="arc",
-                phase=members[-1].phase,
-                provenance="summary",
-                created=members[-1].created,
-                strength=max(one.strength for one in members),
-                strengthened=members[-1].strengthened,
-                level=level,
-            )
-            self._insert_vectors(number, found)
-            for one in members:
-                store.link(Link(one.id, number, "part_of"))
-            store.event("consolidated", number, microseconds(at), by=how, members=len(members))
-        return number
 
     def _meanings(self, wanted: Sequence[int]) -> dict[int, Floats]:
         spaces = self._open_spaces()
@@ -733,7 +654,7 @@ class SceneMemory:
         if spaces is not None:
             spaces.compact()
         self._store.checkpoint()
-        self._write_meta()
+        folders.write_meta(self._store, self.folder)
 
     @_exclusive
     def verify(self) -> list[str]:
@@ -756,34 +677,7 @@ class SceneMemory:
     @_exclusive
     def stats(self) -> Stats:
         """Figures of the memory."""
-        rows = self._store.rows
-
-        def count(sql: str) -> int:
-            return int(rows(f"SELECT count(*) FROM {sql}")[0][0])
-
-        first, last = rows("SELECT min(created), max(created) FROM scenes WHERE level = 0")[0]
-        embedders = dict(
-            rows(
-                "SELECT spaces.embedder, count(*) FROM embeddings JOIN spaces ON spaces.id = embeddings.space "
-                "WHERE length(meaning) > 0 GROUP BY spaces.id ORDER BY spaces.id"
-            )
-        )
-        unembedded = "scenes WHERE id NOT IN (SELECT scene FROM embeddings WHERE length(meaning) > 0)"
-        return Stats(
-            scenes=count("scenes WHERE level = 0"),
-            arcs=count("scenes WHERE level = 1"),
-            sagas=count("scenes WHERE level = 2"),
-            links=count("links"),
-            sessions=count("(SELECT DISTINCT session FROM scenes WHERE session <> '')"),
-            pinned=count("scenes WHERE pinned = 1"),
-            superseded=count("scenes WHERE superseded_by IS NOT NULL"),
-            echoes=count("scenes WHERE echo = 1"),
-            unembedded=count(unembedded),
-            bytes=sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file()),
-            embedders=embedders,
-            first=to_iso(first) if first is not None else None,
-            last=to_iso(last) if last is not None else None,
-        )
+        return folders.figures(self._store, self.folder)
 
     @_exclusive
     def export(self, file: IO[str]) -> int:
@@ -810,26 +704,14 @@ class SceneMemory:
         self.fill(progress)
         return done
 
+    @_exclusive
     def export_file(self, path: str | os.PathLike[str]) -> int:
         """Write an export to a file, which it replaces as a whole; returns the number of scenes.
 
         Raises:
             MemoryStoreError: it can't be written.
         """
-        target = Path(path)
-        temporary = target.with_name(f".{target.name[:80]}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                count = self.export(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            raise MemoryStoreError(f"{target}: can't be written: {error.strerror}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        return count
+        return folders.export_file(self._store, Path(path))
 
     @_exclusive
     def export_faiss(self, folder: str | os.PathLike[str]) -> int:
@@ -908,22 +790,7 @@ class SceneMemory:
         Raises:
             MemoryStoreError: the folder holds a memory already, or can't be written.
         """
-        target = Path(folder)
-        if (target / STORE_NAME).exists():
-            raise MemoryStoreError(f"{target / STORE_NAME}: exists already; remove it, or name another folder")
-        temporary = target / f".{STORE_NAME}.tmp"
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            self._store.copy_to(temporary)
-            temporary.replace(target / STORE_NAME)
-            self._write_meta(target)
-        except OSError as error:
-            raise MemoryStoreError(f"{target}: can't be written: {error.strerror}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        return int(self._store.rows("SELECT count(*) FROM scenes")[0][0])
+        return folders.pack(self._store, Path(folder))
 
     @_exclusive
     def seed(self, folder: str | os.PathLike[str]) -> int:
@@ -935,18 +802,7 @@ class SceneMemory:
         Raises:
             MemoryStoreError: it isn't a memory, or of a newer version.
         """
-        source = Path(folder) / STORE_NAME
-        if not source.is_file() or self._store.rows("SELECT 1 FROM scenes LIMIT 1"):
-            return 0
-        import io
-
-        from ltm_edge.memory.exchange import read_store
-
-        text = io.StringIO()
-        with contextlib.closing(read_store(source)) as store:
-            export_scenes(store, text)
-        done = import_scenes(self._store, io.BytesIO(text.getvalue().encode("utf-8")), name=str(source))
-        return done.scenes
+        return folders.seed(self._store, Path(folder))
 
     def close(self) -> None:
         """Save the index, bring the log up to date and close the files. May be called more than once."""
@@ -961,7 +817,7 @@ class SceneMemory:
                     if self._spaces is not None:
                         self._spaces.close()
                     self._log.follow(self._store)
-                    self._write_meta()
+                    folders.write_meta(self._store, self.folder)
             except MemoryStoreError as error:
                 self._notice(f"{error} (what was stored is safe)")
             finally:
@@ -1008,21 +864,6 @@ class SceneMemory:
         if message not in self._failed:
             self._failed.add(message)
             self._notice(message)
-
-    def _write_meta(self, folder: Path | None = None) -> None:
-        """`meta.json`: what the folder holds, for people and other programs. Nothing here reads it."""
-        import json
-
-        rows = self._store.rows("SELECT embedder, dim FROM spaces ORDER BY id")
-        meta = {
-            "format": "ltm-memory",
-            "version": 1,
-            "scenes": self._store.rows("SELECT count(*) FROM scenes")[0][0],
-            "embedders": [{"id": name, "dim": dim} for name, dim in rows],
-        }
-        with contextlib.suppress(OSError):
-            data = json.dumps(meta, ensure_ascii=False, indent=1).encode("utf-8") + b"\n"
-            write_atomic((folder or self.folder) / META_NAME, data, mode=0o600)
 
 
 def _made(embedder: Embedder | Callable[[], Embedder]) -> Embedder:

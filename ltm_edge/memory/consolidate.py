@@ -16,7 +16,7 @@ from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.scene.record import Scene
 
-__all__ = ["cluster_arcs", "extract", "open_runs", "open_sagas", "write_summary"]
+__all__ = ["cluster_arcs", "extract", "insert_summary", "open_runs", "open_sagas", "write_summary"]
 
 _SENTENCE_CHARS = 160
 _SUMMARY_LINES = 12
@@ -174,3 +174,26 @@ def write_summary(
     if summarise is not None:
         return Scene.from_dict(summarise(members).to_dict(), "<summary>"), "model"
     return extract(members, vectors), "extract"
+
+
+def insert_summary(
+    store: SceneStore, level: int, scene: Scene, how: str, members: Sequence[StoredScene], at: int
+) -> int:
+    """Store a summary and link its members to it, inside a transaction; returns its id."""
+    session = members[0].session if len({one.session for one in members}) == 1 else ""
+    number = store.insert(
+        scene,
+        text="",
+        session=session,
+        template="arc",
+        phase=members[-1].phase,
+        provenance="summary",
+        created=members[-1].created,
+        strength=max(one.strength for one in members),
+        strengthened=members[-1].strengthened,
+        level=level,
+    )
+    for one in members:
+        store.link(Link(one.id, number, "part_of"))
+    store.event("consolidated", number, at, by=how, members=len(members))
+    return number

@@ -1,0 +1,79 @@
+"""Forgetting: what goes with a scene, and how its chain closes over the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ltm_edge.errors import InputError
+from ltm_edge.memory.records import Forgotten, Link, StoredScene
+from ltm_edge.memory.store import SceneStore
+
+__all__ = ["forget_scenes", "matching", "with_dependants"]
+
+
+def matching(store: SceneStore, query: str | None, before: int | None, session: str | None) -> list[StoredScene]:
+    """Scenes in which all the query's words stand, told before a moment (microseconds), of a session; what is given.
+
+    Raises:
+        InputError: the query is empty.
+    """
+    if query is not None and not query.strip():
+        raise InputError("forget: the query is empty")
+    clauses: list[str] = ["1"]
+    values: list[Any] = []
+    if before is not None:
+        clauses.append("created < ?")
+        values.append(before)
+    if session is not None:
+        clauses.append("session = ?")
+        values.append(session)
+    if query is None:
+        return store.select(" AND ".join(clauses), values)
+    return [
+        one
+        for one in store.get_many(store.with_words(query))
+        if (before is None or one.created < before) and (session is None or one.session == session)
+    ]
+
+
+def with_dependants(store: SceneStore, scenes: Sequence[StoredScene]) -> Forgotten:
+    """Scenes with the versions that they replaced by edits and the summaries that were written from any of these."""
+    seen = {one.id for one in scenes}
+    versions: list[StoredScene] = []
+    summaries: list[StoredScene] = []
+    edge = list(scenes)
+    while edge:
+        found: list[StoredScene] = []
+        for one in edge:
+            above = store.targets(one.id, "part_of")
+            replaced = store.targets(one.id, "supersedes") if one.provenance == "edited" else []
+            for number, into in [*((n, summaries) for n in above), *((n, versions) for n in replaced)]:
+                other = store.get(number) if number not in seen else None
+                if other is not None:
+                    seen.add(number)
+                    into.append(other)
+                    found.append(other)
+        edge = found
+    return Forgotten(tuple(scenes), tuple(versions), tuple(summaries))
+
+
+def forget_scenes(store: SceneStore, going: Forgotten, at: int) -> Forgotten:
+    """Remove scenes for good; returns them."""
+    with store.transaction():
+        for one in going.all:
+            if store.get(one.id) is None:  # another process was quicker
+                continue
+            _bridge(store, one.id)
+            store.run("UPDATE scenes SET superseded_at = NULL WHERE superseded_by = ?", (one.id,))
+            store.delete(one)
+            store.event("forgotten", one.id, at)
+    return going
+
+
+def _bridge(store: SceneStore, number: int) -> None:
+    """Link what came after a scene to what came before it."""
+    earlier = store.targets(number, "predecessor")
+    for later in store.sources(number, "predecessor"):
+        for one in earlier:
+            store.link(Link(later, one, "predecessor"))
