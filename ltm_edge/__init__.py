@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ltm_edge.errors import LtmError
     from ltm_edge.scene.pvq import Pvq
     from ltm_edge.scene.record import Scene
+    from ltm_edge.scene_memory import SceneMemory
     from ltm_edge.session import Reply, Session
     from ltm_edge.turn import Turn
 
@@ -27,11 +28,12 @@ _EXPORTS = {
     "Pvq": "ltm_edge.scene.pvq",
     "Reply": "ltm_edge.session",
     "Scene": "ltm_edge.scene.record",
+    "SceneMemory": "ltm_edge.scene_memory",
     "Session": "ltm_edge.session",
     "Turn": "ltm_edge.turn",
 }
 
-__all__ = ["Bundle", "LtmError", "Pvq", "Reply", "Scene", "Session", "Turn", "__version__"]
+__all__ = ["Bundle", "LtmError", "Pvq", "Reply", "Scene", "SceneMemory", "Session", "Turn", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -65,6 +65,7 @@ def all_checks() -> list[Check]:
         check_model(DEMO_EMBEDDER, missing="note"),
         *check_folder("data", data_dir()),
         *check_folder("cache", cache_dir()),
+        *check_scene_memories(data_dir() / "memory"),
         check_encoding(sys.stdout.encoding or "", sys.stdout.isatty()),
     ]
 
@@ -221,6 +222,32 @@ def check_folder(name: str, path: Path) -> list[Check]:
         remedy = "free some space there, or name another folder in the environment variable LTM_EDGE_HOME"
         return [Check("folders", name, "problem", value, remedy)]
     return [Check("folders", name, "ok", value)]
+
+
+def check_scene_memories(folder: Path) -> list[Check]:
+    """The scene memories of the data folder: whether each is whole. Nothing is written."""
+    from ltm_edge.errors import MemoryStoreError
+    from ltm_edge.memory.exchange import read_store
+    from ltm_edge.memory.store import STORE_NAME
+
+    checks = []
+    for path in sorted(folder.glob(f"*/{STORE_NAME}")):
+        name = f"memory {printable(path.parent.name, 40)}"
+        remedy = f"move {printable_path(path.parent)} away and import an export of it"
+        try:
+            store = read_store(path)
+            try:
+                problems = store.integrity()
+                count = 0 if problems else int(store.rows("SELECT count(*) FROM scenes")[0][0])
+            finally:
+                store.close()
+        except MemoryStoreError as error:
+            problems, count = [str(error)], 0
+        if problems:
+            checks.append(Check("folders", name, "problem", printable(problems[0], 400), remedy))
+        else:
+            checks.append(Check("folders", name, "ok", f"{count} scenes, whole"))
+    return checks
 
 
 def check_encoding(encoding: str, terminal: bool) -> Check:

@@ -93,13 +93,17 @@ class SceneStore:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        # A folder that can't be written has no room for the log's index; without a log there is nothing to miss.
-        mode = "rwc" if self.writable else "ro&immutable=1"
+        # Reading through a log needs a file beside it. Without a log there is nothing to miss, and nothing is written.
         log = self.path.with_name(self.path.name + "-wal")
-        if not self.writable and log.exists() and log.stat().st_size:
+        logged = log.exists() and log.stat().st_size > 0
+        if self.writable:
+            mode = "rwc"
+        elif logged and not _writable(self.path):
             raise MemoryStoreError(
                 f"{self.path}: was not closed properly and its folder can't be written; make it writable once"
             )
+        else:
+            mode = "ro" if logged else "ro&immutable=1"
         try:
             return sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode={mode}",

@@ -275,6 +275,20 @@ def test_a_damaged_store_is_noticed(opener: Opener):
         assert "damaged" in str(error)
 
 
+def test_doctor_looks_at_every_memory_even_while_it_is_used(opener: Opener, tmp_path: Path):
+    from ltm_edge.cli.doctor_checks import check_scene_memories
+
+    memory = opener(tmp_path / "memory" / "mine")
+    memory.add(scene("A."), text="one")
+    broken = tmp_path / "memory" / "broken"
+    broken.mkdir()
+    (broken / STORE_NAME).write_bytes(b"not a database at all, " * 100)
+    found = {check.name: (check.status, check.value) for check in check_scene_memories(tmp_path / "memory")}
+    assert found["memory mine"] == ("ok", "1 scenes, whole")
+    assert found["memory broken"][0] == "problem"
+    assert memory.add(scene("B."), text="two").status == "added"
+
+
 def test_a_folder_in_the_store_s_place_is_refused(tmp_path: Path):
     (tmp_path / STORE_NAME).mkdir()
     with pytest.raises(MemoryStoreError, match="not a file"):
