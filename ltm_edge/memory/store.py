@@ -22,7 +22,7 @@ from ltm_edge.files import sync_folder
 from ltm_edge.memory import migrations
 from ltm_edge.memory.records import Link, StoredScene, microseconds, to_iso
 from ltm_edge.memory.words import WORDS_VERSION, content_stems, index_text, stems
-from ltm_edge.scene.record import Scene
+from ltm_edge.scene.record import Scene, split_names
 
 __all__ = ["STORE_NAME", "SceneStore", "fingerprint", "new_uid"]
 
@@ -615,7 +615,7 @@ def stored(row: Sequence[Any]) -> StoredScene:
     return StoredScene(
         id=number,
         uid=uid,
-        scene=Scene.from_dict(json.loads(record), f"scene {number}"),
+        scene=_scene(number, record),
         text=text,
         keys=tuple(json.loads(keys)),
         level=level,
@@ -631,6 +631,24 @@ def stored(row: Sequence[Any]) -> StoredScene:
         superseded_by=superseded_by,
         superseded_at=superseded_at,
     )
+
+
+def _scene(number: int, record: str) -> Scene:
+    """A stored record as a scene. It was checked when it was stored; a recall reads hundreds and can't check again."""
+    try:
+        data = json.loads(record)
+        return Scene(
+            actors=tuple(pair for actor in data["actors"] for pair in actor.items()),
+            tension=data["tension"],
+            archetype=split_names(data["archetype"]),
+            resonance_center=data["resonance_center"],
+            response=data["response"],
+            self_commentary=data.get("self_commentary"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MemoryStoreError(
+            f"scene {number}: its record is damaged ({error}); forget it or import an export"
+        ) from None
 
 
 def _writable(path: Path) -> bool:
