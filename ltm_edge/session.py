@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ltm_edge.engine.decoder import Decoder, Sampling
-from ltm_edge.errors import InputError, SessionBusy, SessionError
+from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
+from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.respond import MetaResponder
 from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
 from ltm_edge.scene.clean import clean_request
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
 
 __all__ = ["Reply", "Session"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,9 @@ class Session:
         self._responder = MetaResponder()
         self._composer: PromptComposer | None = None
         self._busy = threading.Lock()
+        self._known: tuple[Known, ...] = ()
+        self._dropped = 0
+        self._idle: threading.Thread | None = None
 
     @property
     def history(self) -> tuple[Turn, ...]:
@@ -172,13 +179,16 @@ class Session:
     def undo(self) -> Turn | None:
         """Take back the last turn; returns it, or None if there is none."""
         with self._exclusive():
+            self._settle()
             return self._history.pop() if self._history else None
 
     def clear(self) -> None:
         """Forget the whole conversation."""
         with self._exclusive():
+            self._settle()
             self._history.clear()
             self._composer = None
+            self._known, self._dropped = (), 0
             if self._decoder is not None:
                 self._decoder.clear()
 
@@ -186,6 +196,7 @@ class Session:
         """Free the context. Closing twice is allowed."""
         self.cancel()
         with self._busy:
+            self._settle()
             self._decoder = None
             self.bundle._forget(self)
 
@@ -196,6 +207,45 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def settle(self) -> None:
+        """Wait until the work between two turns is done: the last turn's tokens are computed and kept.
+
+        Nothing needs this; whoever measures the next turn may want it.
+        """
+        with self._exclusive():
+            if self._idle is not None:
+                self._idle.join()
+                self._idle = None
+
+    def _settle(self) -> None:
+        """Stop the work between two turns; what it computed until then stays."""
+        idle, self._idle = self._idle, None
+        if idle is None:
+            return
+        if self._decoder is not None:
+            self._decoder.cancel()
+        idle.join()
+        if self._decoder is not None:
+            self._decoder.resume()  # the work may have ended before it could be stopped
+
+    def _start_idle(self) -> None:
+        """Compute what the next turn's prompt will begin with, while the user reads."""
+        decoder, composer = self._decoder, self._composer
+        if decoder is None or composer is None:
+            return
+        history, known = tuple(self._history[self._dropped :]), self._known
+
+        def work() -> None:
+            try:
+                tokens, _ = next_prompt(composer, self.bundle.model, history, known)
+                if len(tokens) < decoder.n_ctx:
+                    decoder.commit(tokens)
+            except LtmError as error:  # the next turn computes it then, and says what is wrong if something is
+                _log.warning("work between two turns: %s", error)
+
+        self._idle = threading.Thread(target=work, name="ltm-edge-idle")
+        self._idle.start()
 
     def _exclusive(self) -> _Exclusive:
         return _Exclusive(self._busy)
@@ -211,6 +261,7 @@ class Session:
         with self._exclusive():
             if self._decoder is None:
                 raise SessionError("the session is closed")
+            self._settle()
             self._decoder.resume()
             overlay = self.bundle.overlay_set
             settings = self._settings.changed(
@@ -246,7 +297,9 @@ class Session:
                     on_token(piece)
 
             try:
-                outcome = self._loop.run(order, template, chosen, self._composer, history, sink)
+                outcome = self._loop.run(
+                    order, template, chosen, self._composer, history, sink, self._known, self._dropped
+                )
             except BaseException:
                 # The reader of the stream failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:
@@ -263,6 +316,7 @@ class Session:
                         )
                     )
                 raise
+            self._known, self._dropped = outcome.known, outcome.dropped
             reply = self._reply(outcome, settings, seed, lang)
             turn = Turn(
                 request=pvq.text,
@@ -277,6 +331,7 @@ class Session:
                 self._history.append(turn)
             elif self._history[-1].partial or not reply.partial:
                 self._history[-1] = turn  # a whole answer is never given up for a part of one
+            self._start_idle()
             return reply
 
     def _reply(self, outcome: Outcome, settings: Settings, seed: int, lang: str) -> Reply:

@@ -181,6 +181,8 @@ class Decoder:
         options.type_k = options.type_v = model.options.kv_type
         options.offload_kqv = model.plan.layers > 0
         self.model = model
+        self.states: Any = None
+        self.state_key: Any = None
         self._base = AdapterMix()
         try:
             self._context = native.Context(model.handle, options)
@@ -214,7 +216,7 @@ class Decoder:
             on_text: gets whole characters as they are written. What it raises ends the decode and is raised again here.
             constraint: ``compiled`` (masks, forced tokens, landing), ``masks`` (the same without forcing) or ``llama``
                 (llama.cpp's own sampler, the oracle: slow, and it may run out of tokens).
-            references: texts (int32 [n] each) that the answer is likely to repeat. It is the same answer, written sooner.
+            references: texts (int32 [n] each) that the answer is likely to repeat; the answer is the same, but sooner.
             adapters: what acts on this pass; None: what the decoder's base is.
 
         Raises:
@@ -332,6 +334,12 @@ class Decoder:
             Tokens that were moved; 0 where nothing is cached or this model's cache can't be shifted.
         """
         return int(self._context.rebase(tokens, keep, count))
+
+    def warm(self, tokens: Tokens) -> int:
+        """Take what a saved state holds of ``tokens`` (int32 [n]), if nothing is cached; returns how many of them."""
+        if self.states is None or self._context.n_cached:
+            return 0
+        return int(self.states.load(self.state_key, tokens, self))
 
     def set_base(self, adapters: AdapterMix) -> None:
         """The adapters that the spine and, unless told otherwise, every pass run under. Drops nothing by itself: what

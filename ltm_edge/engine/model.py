@@ -159,7 +159,7 @@ class LoadedModel:
         return compiled
 
     def load_adapter(self, path: Path) -> Any:
-        """A LoRA in GGUF form, for :class:`~ltm_edge.engine.decoder.AdapterMix`. Raises ModelError if it doesn't fit."""
+        """A LoRA in GGUF form, for an AdapterMix. Raises ModelError if it doesn't fit this model."""
         try:
             return core().Adapter.load(self.handle, str(path))
         finally:

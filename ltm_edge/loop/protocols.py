@@ -22,6 +22,10 @@ class DraftPass(Protocol):
         """What was written."""
 
     @property
+    def tokens(self) -> Tokens:
+        """Its tokens, int32 [n]."""
+
+    @property
     def stop(self) -> str:
         """``eog``, ``length``, ``cancelled`` or ``sink``."""
 
@@ -79,6 +83,12 @@ class Writer(Protocol):
         on_text: Callable[[str], None] | None = None,
     ) -> DraftPass:
         """Write up to ``max_tokens`` after ``prompt``."""
+
+    def rebase(self, tokens: Tokens, keep: int, count: int) -> int:
+        """Take ``count`` tokens behind the first ``keep`` out of what is cached; returns how many moved."""
+
+    def warm(self, tokens: Tokens) -> int:
+        """Take what a saved state holds of ``tokens``, if nothing better is cached; returns how many of them."""
 
     def cancel(self) -> None:
         """Stop the running write."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ltm_edge.errors import GrammarError, InputError, SchemaError
 from ltm_edge.grammar import template_gbnf
-from ltm_edge.loop.prompt import fit_prompt
+from ltm_edge.loop.prompt import Known, fit_prompt, moved_tokens
 from ltm_edge.loop.protocols import Vocabulary, Writer
 from ltm_edge.scene.choose import choose_template
 from ltm_edge.scene.compose import PromptComposer
@@ -54,6 +56,8 @@ class Outcome:
         partial: it was stopped, or ran out of tokens, before it was complete.
         stop: why it ended: ``eog``, ``length``, ``cancelled`` or ``sink``.
         trace: the turn's trace.
+        known: what was read, and that with what was written.
+        dropped: oldest turns that stand in the prompt no more.
     """
 
     document: str
@@ -62,6 +66,8 @@ class Outcome:
     partial: bool
     stop: str
     trace: dict[str, Any]
+    known: tuple[Known, ...] = ()
+    dropped: int = 0
 
 
 class TurnLoop:
@@ -119,8 +125,19 @@ class TurnLoop:
         composer: PromptComposer,
         history: Sequence[Any],
         on_text: Callable[[str], None] | None = None,
+        known: Sequence[Known] = (),
+        dropped: int = 0,
     ) -> Outcome:
         """Write the document of one turn.
+
+        Args:
+            order: what is asked.
+            template, chosen: as :meth:`choose` gave them.
+            composer: how messages are put.
+            history: earlier turns, oldest first.
+            on_text: gets the document as it is written.
+            known: what has been read and written before, the latest last.
+            dropped: oldest turns of the history that were left out before.
 
         Raises:
             GrammarError: the template's smallest document can't fit into ``max_tokens``.
@@ -139,11 +156,18 @@ class TurnLoop:
             order.lang,
             n_ctx=self._writer.n_ctx,
             max_tokens=order.max_tokens,
+            known=known,
+            dropped=dropped,
         )
+        moved = 0
+        if prompt.dropped_turns > dropped and known:
+            keep, count = moved_tokens(known[-1].tokens, prompt.tokens)
+            moved = self._writer.rebase(known[-1].tokens, keep, count) if count else 0
+        restored = self._writer.warm(prompt.tokens)
         notices = list(order.notices)
         if prompt.rendered.notice:
             notices.append(prompt.rendered.notice)
-        if prompt.dropped_turns:
+        if prompt.dropped_turns > dropped:
             count = prompt.dropped_turns
             notices.append(
                 f"the context of {self._writer.n_ctx} tokens is full: the oldest {count} "
@@ -170,12 +194,17 @@ class TurnLoop:
                 "format": prompt.rendered.source,
                 "merged_system": prompt.rendered.merged_system,
                 "dropped_turns": prompt.dropped_turns,
+                "moved": moved,
+                "restored": restored,
             },
             "passes": [done.to_trace("draft")],
             "notices": notices,
             "ms_total": round((time.perf_counter() - start) * 1000, 1),
         }
-        return Outcome(done.text, scene, template, scene is None, done.stop, trace)
+        read = Known(prompt.rendered.text + done.text, np.concatenate([prompt.tokens, done.tokens]).astype(np.int32))
+        return Outcome(
+            done.text, scene, template, scene is None, done.stop, trace, (prompt.known, read), prompt.dropped_turns
+        )
 
     def _grammar(self, template: Template, lang: str) -> str:
         key = (template.name, lang)
