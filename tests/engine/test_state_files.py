@@ -516,11 +516,13 @@ def test_a_file_in_place_of_the_folder_is_one_log_line(tmp_path, warned):
     assert files.load(KEY, BASE, Holder()) == 0 and len(warned) == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root writes anywhere")
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_a_read_only_folder_still_serves(files, warned):
     assert files.save(KEY, BASE[:500], Holder())
     files.folder.chmod(0o500)
     try:
+        if os.access(files.folder, os.W_OK):
+            pytest.skip("root writes anywhere")
         assert not files.save(KEY, BASE, Holder()) and len(warned) == 1
         assert files.load(KEY, BASE, Holder()) == 500 and len(warned) == 1
         (path,) = states(files.folder)
