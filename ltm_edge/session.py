@@ -288,7 +288,16 @@ class Session:
             history = self._history[:-1] if replaces_last else self._history
             template, chosen = self._loop.choose(order)
             if self._composer is None:
-                self._composer = PromptComposer(overlay.prompts, template, lang, settings.system, overlay.templates)
+                # The examples at the head stay those of the first turn, also in a session that is gone on with.
+                first = history[0] if history else None
+                head = overlay.templates.get(first.template) if first is not None else None
+                self._composer = PromptComposer(
+                    overlay.prompts,
+                    head or template,
+                    first.lang if first is not None and head is not None else lang,
+                    settings.system,
+                    overlay.templates,
+                )
             written: list[str] = []
 
             def sink(piece: str) -> None:

@@ -285,7 +285,9 @@ class StateFiles:
 
     def _stands(self, path: Path, key: StateKey, tokens: Tokens) -> bool:
         """Whether these very tokens are saved; if so, they count as used just now."""
-        if not path.exists():
+        try:
+            path.lstat()
+        except OSError:  # if that is more than a missing file, writing says so
             return False
         head = self._read(path, key, with_data=False)
         if head is None or not np.array_equal(head.tokens, tokens):

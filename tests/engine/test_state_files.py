@@ -533,6 +533,19 @@ def test_a_read_only_folder_still_serves(files, warned):
         files.folder.chmod(0o700)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_a_folder_that_cannot_be_entered_is_one_log_line(files, warned):
+    assert files.save(KEY, BASE, Holder())
+    files.folder.chmod(0)
+    try:
+        if os.access(files.folder, os.R_OK):
+            pytest.skip("root reads anything")
+        assert not files.save(KEY, BASE, Holder()) and len(warned) == 1
+        assert files.load(KEY, BASE, Holder()) == 0 and len(warned) == 2
+    finally:
+        files.folder.chmod(0o700)
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Writing past ``size`` fails in the middle of a file, as on a full disk (with EFBIG; Python ignores SIGXFSZ)."""
