@@ -324,15 +324,22 @@ class StateFiles:
                     Path(entry.path).unlink()
 
     def _evict(self, key: StateKey, saved: Path) -> None:
-        """Remove files used least recently: of this key those beyond its number, of all those beyond the size."""
+        """Remove files used least recently: of this key those beyond its number, of all those beyond the size.
+
+        What another process has used since ``saved`` was written stays, so that two of them never remove each other's.
+        """
         files: list[tuple[int, str, int]] = []
         with contextlib.suppress(OSError):
             for entry in self._entries():
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     files.append((status.st_mtime_ns, entry.name, status.st_size))
+        own = next((file for file in files if file[1] == saved.name), None)
+        if own is None:  # another process saved later, and has cleared up
+            return
         total = sum(size for _, _, size in files)
-        others = sorted(file for file in files if file[1] != saved.name)
+        now = time.time_ns()  # a file from the future was left by a wrong clock
+        others = sorted(file for file in files if file < own or file[0] > now)
         surplus = sum(name.startswith(key.digest) for _, name, _ in others) + 1
         surplus -= _PREFIXES if key.name == _PREFIX else 1
         for _, name, size in others:

@@ -462,6 +462,29 @@ def test_a_few_prefixes_are_kept_and_one_state_of_a_session(files):
     assert len(states(files.folder)) == 5
 
 
+def test_what_another_process_saved_later_stays_and_the_future_does_not(files, monkeypatch):
+    """Two processes that have both written a session, and clear up only then."""
+    session = KEY.session("evening")
+    clear_up = StateFiles._evict
+    with monkeypatch.context() as held:
+        held.setattr(StateFiles, "_evict", lambda *_: None)
+        for n in (100, 200):
+            assert files.save(session, BASE[:n], Holder())
+    early, late = (files._path(session, BASE[:n]) for n in (100, 200))
+    age(early, 20)
+    age(late, 10)
+    clear_up(files, session, early)
+    assert early.exists() and late.exists()
+    clear_up(files, session, late)
+    assert not early.exists() and late.exists()
+    clear_up(files, session, early)
+    assert late.exists()
+
+    age(late, -86400)
+    assert files.save(session, BASE, Holder())
+    assert states(files.folder) == [files._path(session, BASE)]
+
+
 def test_what_is_there_is_not_written_again(files):
     holder = Holder()
     assert files.save(KEY, BASE, holder) and files.save(KEY, BASE, holder)
@@ -592,6 +615,7 @@ def test_what_is_no_plain_file_is_not_read(files, warned, kind):
 def test_a_file_of_another_user_is_not_read(files, warned):
     assert files.save(KEY, BASE, Holder())
     (path,) = states(files.folder)
+    path.chmod(0o644)
     os.chown(path, 12345, 12345)
     assert files.load(KEY, BASE, Holder()) == 0
     assert len(warned) == 1 and "12345" in warned[0].getMessage()
