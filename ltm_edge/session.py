@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ltm_edge.engine.decoder import Decoder, Sampling
+from ltm_edge.engine.state_files import StateFiles, StateKey
 from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
 from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.respond import MetaResponder
@@ -90,6 +91,7 @@ class Session:
         self._settings = base.changed(given, templates=overlay.templates, languages=overlay.languages)
         self._history: list[Turn] = list(history)
         self._decoder: Decoder | None = Decoder(model)
+        self._states, self._state_key = self._open_states()
         self._loop = TurnLoop(
             self._decoder,
             model,
@@ -197,6 +199,7 @@ class Session:
         self.cancel()
         with self._busy:
             self._settle()
+            self._save_conversation()
             self._decoder = None
             self.bundle._forget(self)
 
@@ -229,18 +232,45 @@ class Session:
         if self._decoder is not None:
             self._decoder.resume()  # the work may have ended before it could be stopped
 
+    def _open_states(self) -> tuple[StateFiles | None, StateKey | None]:
+        if self._decoder is None:
+            return None, None
+        try:
+            key = StateKey.of(self.bundle.model)
+        except OSError as error:
+            _log.warning("saved states are not used: %s", error)
+            return None, None
+        states = StateFiles()
+        named = () if self.name is None else (key.session(self.name),)
+        self._decoder.keep_states(states, *named, key)
+        return states, key
+
+    def _save_conversation(self) -> None:
+        """Save what the model has read, so that going on with this conversation costs a file read.
+
+        Conversations without a name leave nothing behind.
+        """
+        if self._states is None or self._state_key is None or self.name is None or not self._known:
+            return
+        if self._decoder is not None and self._history:
+            self._states.save(self._state_key.session(self.name), self._known[-1].tokens, self._decoder)
+
     def _start_idle(self) -> None:
         """Compute what the next turn's prompt will begin with, while the user reads."""
         decoder, composer = self._decoder, self._composer
         if decoder is None or composer is None:
             return
         history, known = tuple(self._history[self._dropped :]), self._known
+        states, key = self._states, self._state_key
+        # A user's own system prompt is part of the head; without a name nothing of it may be left behind.
+        first = len(self._history) == 1 and (self.name is not None or not self._settings.system)
 
         def work() -> None:
             try:
-                tokens, _ = next_prompt(composer, self.bundle.model, history, known)
-                if len(tokens) < decoder.n_ctx:
-                    decoder.commit(tokens)
+                tokens, head = next_prompt(composer, self.bundle.model, history, known)
+                done = decoder.commit(tokens) if len(tokens) < decoder.n_ctx else None
+                if first and done is not None and done.complete and states is not None and key is not None:
+                    states.save(key, tokens[:head], decoder)
             except LtmError as error:  # the next turn computes it then, and says what is wrong if something is
                 _log.warning("work between two turns: %s", error)
 

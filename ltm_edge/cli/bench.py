@@ -11,7 +11,7 @@ __all__ = ["bench"]
 
 @click.group()
 def bench() -> None:
-    """Measure grammar masks, decoding and embedding on this machine."""
+    """Measure grammar masks, decoding, turns and embedding on this machine."""
 
 
 @bench.command()

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
-    "bench": ("ltm_edge.cli.bench", "bench", "Measure grammar masks and decoding on this machine."),
+    "bench": ("ltm_edge.cli.bench", "bench", "Measure grammar masks, decoding, turns and embedding on this machine."),
 }
 
 INTERRUPTED = 130

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.native import core, forward_log
+
+if TYPE_CHECKING:
+    from ltm_edge.engine.state_files import StateFiles, StateKey
 
 __all__ = ["AdapterMix", "Committed", "Decoder", "Order", "Pass", "Sampling", "Scored"]
 
@@ -181,8 +184,8 @@ class Decoder:
         options.type_k = options.type_v = model.options.kv_type
         options.offload_kqv = model.plan.layers > 0
         self.model = model
-        self.states: Any = None
-        self.state_key: Any = None
+        self.states: StateFiles | None = None
+        self.state_keys: tuple[StateKey, ...] = ()
         self._base = AdapterMix()
         try:
             self._context = native.Context(model.handle, options)
@@ -335,11 +338,29 @@ class Decoder:
         """
         return int(self._context.rebase(tokens, keep, count))
 
-    def warm(self, tokens: Tokens) -> int:
-        """Take what a saved state holds of ``tokens`` (int32 [n]), if nothing is cached; returns how many of them."""
-        if self.states is None or self._context.n_cached:
+    def warm(self, tokens: Tokens, head: int) -> int:
+        """Begin a conversation: take what a saved state holds of ``tokens`` (int32 [n]), if nothing is cached yet.
+
+        Without one the first ``head`` tokens are computed by themselves. So the rest is computed in the same batches
+        with a saved state and without, and the same seed gives the same answer.
+
+        Returns:
+            Tokens taken from a saved state.
+        """
+        if self._context.n_cached:
             return 0
-        return int(self.states.load(self.state_key, tokens, self))
+        if self.states is not None:
+            for key in self.state_keys:
+                restored = int(self.states.load(key, tokens, self))
+                if restored:
+                    return restored
+        if head > 0:
+            self.commit(tokens[:head])
+        return 0
+
+    def keep_states(self, states: StateFiles | None, *keys: StateKey) -> None:
+        """Where :meth:`warm` finds saved states: the files, and the keys in the order in which they are tried."""
+        self.states, self.state_keys = states, keys
 
     def set_base(self, adapters: AdapterMix) -> None:
         """The adapters that the spine and, unless told otherwise, every pass run under. Drops nothing by itself: what

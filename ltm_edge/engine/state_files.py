@@ -305,7 +305,7 @@ class StateFiles:
         except _Unusable as error:
             self._drop(path, str(error))
         except (OSError, MemoryError) as error:
-            logger.warning("saved state: %s can't be read: %s", path, error or "out of memory")
+            logger.warning("saved state: %s can't be read: %s", path, str(error) or "out of memory")
         return None
 
     def _drop(self, path: Path, why: str) -> None:

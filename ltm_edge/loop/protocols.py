@@ -87,8 +87,8 @@ class Writer(Protocol):
     def rebase(self, tokens: Tokens, keep: int, count: int) -> int:
         """Take ``count`` tokens behind the first ``keep`` out of what is cached; returns how many moved."""
 
-    def warm(self, tokens: Tokens) -> int:
-        """Take what a saved state holds of ``tokens``, if nothing better is cached; returns how many of them."""
+    def warm(self, tokens: Tokens, head: int) -> int:
+        """Begin a conversation whose first ``head`` tokens others have too; returns tokens taken from a saved state."""
 
     def cancel(self) -> None:
         """Stop the running write."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltm_edge.errors import GrammarError, InputError, SchemaError
 from ltm_edge.grammar import template_gbnf
-from ltm_edge.loop.prompt import Known, fit_prompt, moved_tokens
+from ltm_edge.loop.prompt import Known, common_prefix, fit_prompt, moved_tokens, next_prompt
 from ltm_edge.loop.protocols import Vocabulary, Writer
 from ltm_edge.scene.choose import choose_template
 from ltm_edge.scene.compose import PromptComposer
@@ -163,7 +163,10 @@ class TurnLoop:
         if prompt.dropped_turns > dropped and known:
             keep, count = moved_tokens(known[-1].tokens, prompt.tokens)
             moved = self._writer.rebase(known[-1].tokens, keep, count) if count else 0
-        restored = self._writer.warm(prompt.tokens)
+        restored = 0
+        if not known:
+            head, _ = next_prompt(composer, self._vocabulary, (), ())
+            restored = self._writer.warm(prompt.tokens, common_prefix(prompt.tokens, head))
         notices = list(order.notices)
         if prompt.rendered.notice:
             notices.append(prompt.rendered.notice)

@@ -69,6 +69,14 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def default_cap() -> Iterator[None]:
+    """The cap is the default one, here and in the child processes, whatever the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LTM_EDGE_STATE_MB", raising=False)
+        yield
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> StateFiles:
     return StateFiles(tmp_path / "state")
