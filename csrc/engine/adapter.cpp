@@ -53,10 +53,19 @@ AdapterState AdapterState::make(std::vector<std::pair<std::shared_ptr<Adapter>, 
         }
     }
     if (control) {
+        if (!std::all_of(control->data.begin(), control->data.end(), [](float x) { return std::isfinite(x); })) {
+            throw Error(ErrorCode::invalid_argument, "control vector: it holds values that are not finite");
+        }
         out.control_scale = steps(control_scale);
         if (out.control_scale != 0) out.control = std::move(control);
     }
     return out;
+}
+
+bool AdapterState::operator==(const AdapterState& other) const {
+    if (loras != other.loras || control_scale != other.control_scale) return false;
+    if (!control || !other.control) return !control && !other.control;
+    return control == other.control || *control == *other.control;
 }
 
 }  // namespace ltm

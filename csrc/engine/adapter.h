@@ -35,6 +35,7 @@ class Adapter {
 struct ControlVector {
     std::vector<float> data;
     int n_embd = 0;
+    bool operator==(const ControlVector&) const = default;
 };
 
 // Scales are kept in steps, so that equal mixes compare equal.
@@ -51,10 +52,11 @@ struct AdapterState {
     int control_scale = 0;  // in steps
 
     // Drops what has scale 0 and puts the rest into one order. Throws Error(invalid_argument) for an adapter given
-    // twice and for scales that are not finite or above 64.
+    // twice, for scales that are not finite or above 64 and for directions that are not finite.
     static AdapterState make(std::vector<std::pair<std::shared_ptr<Adapter>, float>> loras,
                              std::shared_ptr<const ControlVector> control, float control_scale);
-    bool operator==(const AdapterState&) const = default;
+    // Control vectors are compared by what they hold.
+    bool operator==(const AdapterState& other) const;
 };
 
 }  // namespace ltm

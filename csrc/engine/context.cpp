@@ -141,7 +141,7 @@ void Context::check_tokens(const std::vector<llama_token>& tokens, const char* w
     }
 }
 
-void Context::check_room(std::vector<const std::vector<llama_token>*> prompts, std::size_t more) const {
+std::size_t Context::check_room(std::vector<const std::vector<llama_token>*> prompts, std::size_t more) const {
     std::sort(prompts.begin(), prompts.end(), [](const auto* a, const auto* b) { return *a < *b; });
     std::size_t needed = 0;
     for (std::size_t i = 0; i < prompts.size(); ++i) {
@@ -157,12 +157,25 @@ void Context::check_room(std::vector<const std::vector<llama_token>*> prompts, s
                         std::to_string(needed) + " tokens and the " + (prompts.size() == 1 ? "answer" : "answers") +
                         " may take " + std::to_string(more) + ", the context holds " + std::to_string(n_ctx()));
     }
+    return needed;
 }
 
 StateId Context::id_of(const AdapterState& adapters) {
     for (const AdapterState::Lora& lora : adapters.loras) {
         if (&lora.adapter->model() != model_.get()) {
             throw Error(ErrorCode::invalid_argument, "adapter: it was loaded for another model");
+        }
+    }
+    if (adapters.control) {
+        const ControlVector& control = *adapters.control;
+        const int n_embd = llama_model_n_embd(model_->handle());
+        const int rows = llama_model_n_layer(model_->handle()) - 1;
+        const auto values = static_cast<std::size_t>(n_embd) * static_cast<std::size_t>(rows);
+        if (control.n_embd != n_embd || control.data.size() != values) {
+            throw Error(ErrorCode::invalid_argument, "control vector: " + std::to_string(control.data.size()) +
+                                                         " values in rows of " + std::to_string(control.n_embd) +
+                                                         ", this model takes " + std::to_string(rows) + " rows of " +
+                                                         std::to_string(n_embd));
         }
     }
     const auto known = std::find(states_.begin(), states_.end(), adapters);
@@ -181,6 +194,8 @@ void Context::apply(const AdapterState& adapters) {
         handles.push_back(lora.adapter->handle());
         scales.push_back(static_cast<float>(lora.scale) / AdapterState::kSteps);
     }
+    const bool controlled = applied_ == kUnknown || states_[applied_].control;
+    applied_ = kUnknown;
     int status = 0;
     try {
         status = llama_set_adapters_lora(context_.get(), handles.data(), handles.size(), scales.data());
@@ -190,7 +205,7 @@ void Context::apply(const AdapterState& adapters) {
             for (float& value : scaled) value *= static_cast<float>(adapters.control_scale) / AdapterState::kSteps;
             status = llama_set_adapter_cvec(context_.get(), scaled.data(), scaled.size(), control.n_embd, 1,
                                             llama_model_n_layer(model_->handle()));
-        } else if (status == 0 && states_[applied_].control) {
+        } else if (status == 0 && controlled) {
             status = llama_set_adapter_cvec(context_.get(), nullptr, 0, 0, 0, 0);
         }
     } catch (const std::exception& error) {
@@ -302,7 +317,7 @@ Commit Context::commit(const std::vector<llama_token>& tokens, const StopPoll& p
 
 std::size_t Context::rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count) {
     const Pass pass(*this, nullptr);
-    return cache_->rebase(tokens, keep, count);
+    return cache_->rebase(tokens, keep, count, base_);
 }
 
 Context::Saved Context::save(const std::vector<llama_token>& tokens) {
@@ -330,9 +345,10 @@ bool Context::restore(const std::vector<llama_token>& tokens, const std::uint8_t
     SequenceCache::Lease lease = cache_->branch({}, 0, base_, base_);
     std::size_t read = 0;
     try {
+        // What is cached gives way only where there may be no room: bytes that llama.cpp refuses cost nothing.
         do {
             read = llama_state_seq_set_data(context_.get(), bytes, size, lease.seq());
-        } while (read == 0 && cache_->evict());
+        } while (read == 0 && cache_->held() + tokens.size() > static_cast<std::size_t>(n_ctx()) && cache_->evict());
     } catch (const std::exception&) {
         read = 0;
     }

@@ -154,6 +154,7 @@ class Context {
     friend class Writer;
     friend class Scorer;
     class Memory;
+    static constexpr StateId kUnknown = UINT32_MAX;
 
     // Held during a pass: the lock, the poll, and the cancel flag that is cleared at its end.
     class Pass {
@@ -186,8 +187,8 @@ class Context {
     [[nodiscard]] StateId id_of(const AdapterState& adapters);
     void check_tokens(const std::vector<llama_token>& tokens, const char* what) const;
     // Tokens that these sequences take together, common beginnings counted once; throws Error(context_full) if they and
-    // `more` exceed n_ctx.
-    void check_room(std::vector<const std::vector<llama_token>*> prompts, std::size_t more) const;
+    // `more` exceed n_ctx. Returns the former.
+    std::size_t check_room(std::vector<const std::vector<llama_token>*> prompts, std::size_t more) const;
     [[nodiscard]] bool stopping();
 
     struct Free {
@@ -199,7 +200,7 @@ class Context {
     std::unique_ptr<SequenceCache> cache_;
     std::vector<AdapterState> states_;  // by StateId; the first one is no adapters
     StateId base_ = 0;
-    StateId applied_ = 0;
+    StateId applied_ = 0;  // kUnknown: llama.cpp stopped half-way through a change
     int n_batch_;
     int n_outputs_;  // rows of logits in one batch, at most
     int n_seq_max_;

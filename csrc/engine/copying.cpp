@@ -54,7 +54,7 @@ std::vector<llama_token> Copying::propose(const std::vector<llama_token>& text, 
 
 void Copying::accepted(std::size_t proposed, std::size_t accepted, double milliseconds) {
     last_.next += accepted;
-    if (plain_ms_ > 0) saved_ms_ += static_cast<double>(accepted + 1) * plain_ms_ - milliseconds;
+    if (plain_ms_ > 0 && milliseconds > 0) saved_ms_ += static_cast<double>(accepted + 1) * plain_ms_ - milliseconds;
     if (accepted == proposed) {
         length_ = std::min(length_ * 2, kMost);
         refusals_ = 0;

@@ -16,7 +16,8 @@ class Copying {
 
     // Tokens that may follow `text`, at most `most`; empty if nothing matches or copying has been given up.
     [[nodiscard]] std::vector<llama_token> propose(const std::vector<llama_token>& text, std::size_t most);
-    // What came of the last proposal: how many of its tokens the model wrote too, and what the decode with it took.
+    // What came of the last proposal: how many of its tokens the model wrote too, and what the decode with it took; 0
+    // where others shared the decode, so that nobody knows.
     void accepted(std::size_t proposed, std::size_t accepted, double milliseconds);
     // What a decode without a proposal took, for the comparison.
     void plain(double milliseconds);

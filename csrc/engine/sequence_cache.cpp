@@ -132,46 +132,27 @@ std::size_t SequenceCache::truncate(int seq, std::size_t length) {
     return 0;
 }
 
-std::size_t SequenceCache::rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count) {
-    if (!memory_.can_shift() || !memory_.can_cut() || count == 0 || keep + count >= tokens.size()) return 0;
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
-        Entry& entry = entries_[i];
-        if (!entry.live || entry.leased || entry.tokens.size() <= keep + count) continue;
-        const auto differ = std::mismatch(entry.tokens.begin(), entry.tokens.end(), tokens.begin(), tokens.end());
-        const auto common = static_cast<std::size_t>(differ.first - entry.tokens.begin());
-        if (common <= keep + count) continue;
-        // Cells that other sequences hold too would be shifted under them, so those go.
-        for (std::size_t other = 0; other < entries_.size(); ++other) {
-            if (other != i && entries_[other].live && !entries_[other].leased) drop(static_cast<int>(other));
-        }
-        if (leased() > 0) return 0;
-        const int seq = static_cast<int>(i);
-        truncate(seq, common);
-        const auto from = static_cast<int>(keep);
-        const auto to = static_cast<int>(keep + count);
-        if (!memory_.remove(seq, from, to)) {
-            drop(seq);
-            return 0;
-        }
-        memory_.shift(seq, to, -1, from - to);
-        std::vector<StateId> states;
-        states.reserve(entry.tokens.size());
-        for (const Segment& segment : entry.segments) states.resize(segment.end, segment.state);
-        const auto first = static_cast<std::ptrdiff_t>(keep);
-        const auto last = static_cast<std::ptrdiff_t>(keep + count);
-        entry.tokens.erase(entry.tokens.begin() + first, entry.tokens.begin() + last);
-        states.erase(states.begin() + first, states.begin() + last);
-        entry.segments.clear();
-        for (std::size_t t = 0; t < states.size(); ++t) {
-            if (entry.segments.empty() || entry.segments.back().state != states[t]) {
-                entry.segments.push_back({t + 1, states[t]});
-            } else {
-                entry.segments.back().end = t + 1;
-            }
-        }
-        return entry.tokens.size() - keep;
+std::size_t SequenceCache::rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count,
+                                  StateId base) {
+    if (!memory_.can_shift() || !memory_.can_cut() || count == 0 || leased() > 0) return 0;
+    const Match match = find(tokens, tokens.size(), base, base);
+    if (match.length <= keep + count) return 0;
+    const int seq = match.seq;
+    // Cells that other sequences hold too would be shifted under them, so those go.
+    for (std::size_t other = 0; other < entries_.size(); ++other) {
+        if (static_cast<int>(other) != seq && entries_[other].live) drop(static_cast<int>(other));
     }
-    return 0;
+    const auto from = static_cast<int>(keep);
+    const auto to = static_cast<int>(keep + count);
+    if (truncate(seq, match.length) != match.length || !memory_.remove(seq, from, to)) {
+        drop(seq);
+        return 0;
+    }
+    memory_.shift(seq, to, -1, from - to);
+    Entry& entry = entries_[index(seq)];
+    entry.tokens.erase(entry.tokens.begin() + from, entry.tokens.begin() + to);
+    entry.segments.assign(1, {entry.tokens.size(), base});
+    return entry.tokens.size() - keep;
 }
 
 void SequenceCache::make_spine(int seq) {
@@ -252,6 +233,12 @@ std::size_t SequenceCache::longest() const noexcept {
         if (entry.live) most = std::max(most, entry.tokens.size());
     }
     return most;
+}
+
+std::size_t SequenceCache::held() const noexcept {
+    std::size_t sum = 0;
+    for (const Entry& entry : entries_) sum += entry.tokens.size();
+    return sum;
 }
 
 int SequenceCache::live() const noexcept {

@@ -69,10 +69,11 @@ class SequenceCache {
     // Removes what stands behind `length` tokens. Where the memory can't be cut the whole sequence goes: then 0 tokens
     // are left. Returns what is left. Also clears cells of an aborted batch.
     std::size_t truncate(int seq, std::size_t length);
-    // Drops tokens [keep, keep + count) of the cached sequence that holds them as `tokens` has them and moves the rest
-    // to the front, keys shifted. What remains was computed in sight of what left, so it is close to, not equal to, a
-    // fresh computation. Returns how many tokens were moved; 0 if there is nothing to move or it can't be done.
-    std::size_t rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count);
+    // Drops tokens [keep, keep + count) of the cached sequence that holds most of `tokens` under `base` and moves the
+    // rest to the front, keys shifted; all other sequences go. What remains was computed in sight of what left, so it
+    // is close to, not equal to, a fresh computation. Returns how many tokens were moved; 0 if there is nothing to move
+    // or it can't be done.
+    std::size_t rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count, StateId base);
 
     // Makes a leased sequence the one that is evicted last; another one that was it is an ordinary one from then on.
     void make_spine(int seq);
@@ -84,6 +85,8 @@ class SequenceCache {
     [[nodiscard]] std::size_t length(int seq) const { return entries_[index(seq)].tokens.size(); }
     // Longest of the cached sequences' tokens, for statistics.
     [[nodiscard]] std::size_t longest() const noexcept;
+    // Tokens of all sequences; cells that several of them share are counted for each.
+    [[nodiscard]] std::size_t held() const noexcept;
     [[nodiscard]] int live() const noexcept;    // sequences that hold something
     [[nodiscard]] int leased() const noexcept;  // sequences in use by a pass
     // Number of leading tokens of a sequence computed under `base` or `own`.

@@ -179,7 +179,7 @@ void Writer::advance(std::size_t index, std::size_t row, double batch_ms, bool a
     if (!proposed.empty()) {
         answer.out.n_proposed += static_cast<int>(proposed.size());
         answer.out.n_copied += static_cast<int>(agreed);
-        if (alone) answer.copying.accepted(proposed.size(), agreed, batch_ms);
+        answer.copying.accepted(proposed.size(), agreed, alone ? batch_ms : 0);
         if (agreed < proposed.size()) {
             const std::size_t left = context_.cache_->truncate(answer.lease.seq(), before + agreed);
             if (left != before + agreed) throw Error(ErrorCode::engine, "decode: a proposal could not be taken back");
