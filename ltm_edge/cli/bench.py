@@ -54,6 +54,21 @@ def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: i
 @bench.command()
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
+@click.option("--tokens", type=click.IntRange(60, 400), default=200, show_default=True, help="Most of a draft.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def turn(file: str | None, rounds: int, tokens: int, threads: int | None, as_json: bool) -> None:
+    """Cost of a turn's passes: drafts in parallel, critics, a revision, a second start."""
+    from ltm_edge.bench.turn import bench_turn
+    from ltm_edge.models import resolve_model
+
+    report = bench_turn(resolve_model(file), rounds, tokens, threads, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("file", metavar="[GGUF]", required=False)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--texts", type=click.IntRange(4, 100000), default=120, show_default=True, help="How many texts.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

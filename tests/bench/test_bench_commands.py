@@ -85,3 +85,12 @@ def test_decode_writes_every_request_in_every_way():
     assert runs["free, greedy"]["tokens"] <= runs["masks, greedy"]["tokens"]
     assert report["summary"]["scene_over_llama_cpp_python"] > 0
     assert 0 < report["summary"]["forced_share"] < 1
+
+
+def test_turn_compares_the_passes_of_a_turn():
+    report = figures("turn", "--rounds", "1", "--tokens", "60")
+    rows = {row["name"]: row for row in report["rows"]}
+    assert rows["four drafts, per step"]["ratio"] > 1
+    assert rows["three critics"]["ratio"] > 0 and rows["change of adapters"]["ms"] > 0
+    assert "the same text" in rows["revision that keeps 80 %"]["note"]
+    assert rows["second start to first token"]["note"].split()[0] != "0"

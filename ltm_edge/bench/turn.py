@@ -1,0 +1,292 @@
+"""Cost of the passes of a turn against one draft: drafts in parallel, critics, a revision, a second start.
+
+All passes take turns within one run, round by round, so that whatever else the machine does falls on all of them alike.
+The best of the rounds counts.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.engine.decoder import AdapterMix, Decoder, Order, Sampling
+from ltm_edge.engine.model import LoadedModel, Tokens
+from ltm_edge.engine.state_files import StateFiles, StateKey
+
+__all__ = ["TurnReport", "bench_turn"]
+
+_TEMPLATE = "mirror"
+_CTX = 2048
+_REQUEST = "I have worked on the same book for nine years and I am afraid to finish it."
+_QUESTIONS = (
+    "Does the scene speak of what was asked? Answer yes or no.",
+    "Do the two poles pull against each other? Answer yes or no.",
+    "Is the answer kind? Answer yes or no.",
+)
+_CHAIN = Sampling(temperature=0.7, top_k=40)
+_FLOOR_STEPS = 24
+_CHANGED = 0.2  # share of a draft that a revision changes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pass: the best of its rounds.
+
+    Attributes:
+        name: what was done.
+        ms: milliseconds.
+        ratio: against ``of``.
+        of: what it is compared with.
+        target: what the ratio should not exceed; None where none is set.
+        note: counts of tokens.
+    """
+
+    name: str
+    ms: float
+    ratio: float | None
+    of: str
+    target: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReport:
+    """What was measured.
+
+    Attributes:
+        machine: what the figures depend on.
+        model: the model.
+        threads: CPU threads.
+        rounds: how often each pass was made.
+        load_after: load averages at the end.
+        rows: the passes.
+    """
+
+    machine: dict[str, Any]
+    model: str
+    threads: int
+    rounds: int
+    load_after: list[float]
+    rows: tuple[Row, ...]
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        body = [
+            [
+                row.name,
+                number(row.ms),
+                number(row.ratio),
+                row.of,
+                number(row.target),
+                row.note,
+            ]
+            for row in self.rows
+        ]
+        before = " ".join(str(value) for value in self.machine["load"])
+        after = " ".join(str(value) for value in self.load_after)
+        return [
+            f"{self.model}, {self.threads} threads, best of {self.rounds} rounds",
+            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            "",
+            render(["pass", "ms", "ratio", "of", "target", "tokens"], body),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return asdict(self)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return (time.perf_counter() - start) * 1000, result
+
+
+class _Passes:
+    def __init__(self, model: LoadedModel, gbnf: str, prompt: Tokens, limit: int) -> None:
+        self.model = model
+        self.gbnf = gbnf
+        self.prompt = prompt
+        self.limit = limit
+        self.decoder = Decoder(model)
+        self.best: dict[str, float] = {}
+        self.notes: dict[str, str] = {}
+
+    def note(self, name: str, ms: float, note: str = "") -> None:
+        if name not in self.best or ms < self.best[name]:
+            self.best[name] = ms
+            self.notes[name] = note
+
+    def fresh(self) -> None:
+        """Nothing cached but the prompt."""
+        self.decoder.clear()
+        self.decoder.commit(self.prompt[:-1])
+
+    def order(self, seed: int, references: tuple[Tokens, ...] = (), temperature: float = 0.7) -> Order:
+        chain = replace(_CHAIN, seed=seed, temperature=temperature)
+        return Order(self.prompt, self.limit, chain, self.gbnf, references)
+
+    def round(self, number_: int) -> None:
+        decoder = self.decoder
+        self.fresh()
+        ms, (draft,) = _timed(lambda: decoder.write_many([self.order(number_)]))
+        self.note("one draft", ms / max(len(draft.tokens), 1), f"{len(draft.tokens)}, {draft.forced} forced")
+        draft_ms = ms
+        self.fresh()
+        ms, drafts = _timed(lambda: decoder.write_many([self.order(number_ * 4 + k) for k in range(4)]))
+        longest = max(len(done.tokens) for done in drafts)
+        self.note(
+            "four drafts", ms / longest, f"{longest} in the longest, {sum(d.prefilled for d in drafts)} prefilled"
+        )
+        self._floor()
+        self._critics(draft.tokens, draft_ms, len(draft.tokens))
+        self._revision(number_)
+
+    def _floor(self) -> None:
+        for count in (1, 4):
+            self.fresh()
+            orders = [Order(self.prompt, _FLOOR_STEPS, replace(_CHAIN, seed=k), "") for k in range(count)]
+            done = self.decoder.write_many(orders)
+            steps = max(len(item.tokens) for item in done)
+            self.note(f"floor {count}", sum(item.ms_decode for item in done) / max(steps - 1, 1))
+
+    def _critics(self, draft: Tokens, draft_ms: float, n: int) -> None:
+        read = np.concatenate([self.prompt, draft]).astype(np.int32)
+        yes, no = self.model.tokenize(" yes")[:1], self.model.tokenize(" no")[:1]
+        probes = [
+            (np.concatenate([read, self.model.tokenize("\n" + text)]).astype(np.int32), [yes, no])
+            for text in _QUESTIONS
+        ]
+        self.decoder.commit(read)
+        ms, scored = _timed(lambda: self.decoder.score(probes))
+        self.note(
+            "three critics",
+            ms / max(draft_ms, 1e-9),
+            f"{sum(s.prefilled for s in scored)} prefilled of {n} + 3 questions",
+        )
+
+    def _revision(self, seed: int) -> None:
+        self.fresh()
+        fresh_ms, (fresh,) = _timed(lambda: self.decoder.write_many([self.order(seed)]))
+        rng = np.random.default_rng(seed)
+        changed = fresh.tokens.copy()
+        # A revision changes some places, not every fifth word: runs of four tokens.
+        for start in rng.permutation(np.arange(0, len(changed) - 4, 4))[: int(len(changed) * _CHANGED / 4)]:
+            changed[start : start + 4] = self.model.tokenize(" otherwise")[0]
+        self.fresh()
+        ms, (again,) = _timed(lambda: self.decoder.write_many([self.order(seed, (changed,))]))
+        same = "the same text" if again.text == fresh.text else "another text"
+        self.note("revision", ms / fresh_ms, f"{again.copied} copied of {again.proposed} proposed, {same}")
+
+
+def bench_turn(
+    path: Path | None,
+    rounds: int,
+    limit: int = 200,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> TurnReport:
+    """Measure the passes of a turn.
+
+    Args:
+        path: a chat model; None: the demo model.
+        rounds: how often each pass is made.
+        limit: tokens that a draft may take.
+        threads: CPU threads; None: one per core.
+        progress: told what is being measured.
+
+    Raises:
+        ModelError: the model can't be used.
+    """
+    from ltm_edge.bundle import Bundle
+    from ltm_edge.grammar import template_gbnf
+    from ltm_edge.loop.prompt import fit_prompt
+    from ltm_edge.scene.compose import PromptComposer
+    from ltm_edge.scene.pvq import Pvq
+
+    machine = machine_line()
+    with Bundle.open(path, ctx=_CTX, threads=threads) as bundle:
+        model = bundle.model
+        overlay = bundle.overlay_set
+        template = bundle.templates[_TEMPLATE]
+        gbnf = template_gbnf(template, overlay.archetype_names().get("en"))
+        composer = PromptComposer(overlay.prompts, template, "en", None, overlay.templates)
+        fitted = fit_prompt(composer, model, (), Pvq(_REQUEST), template, "en", n_ctx=_CTX, max_tokens=4 * limit)
+        passes = _Passes(model, gbnf, fitted.tokens, limit)
+        passes.fresh()
+        passes.decoder.write_many([passes.order(0)])  # masks, pages and caches are warm from here on
+        for number_ in range(rounds):
+            progress(f"round {number_ + 1} of {rounds}")
+            passes.round(number_)
+            _start(passes, number_)
+            _adapters(passes)
+        best, notes = passes.best, passes.notes
+        floor = best["floor 4"] / best["floor 1"]
+        four = best["four drafts"] / best["one draft"]
+        rows = (
+            Row("one draft, per token", best["one draft"], None, "", None, notes["one draft"]),
+            Row("four drafts, per step", best["four drafts"], four, "one draft", None, notes["four drafts"]),
+            Row("one sequence, free, per step", best["floor 1"], None, "", None),
+            Row("four sequences, free, per step", best["floor 4"], floor, "one sequence", None),
+            Row("four drafts over one", four, four / floor, "the same without a grammar", 1.1),
+            Row("three critics", 0.0, best["three critics"], "one draft", 0.10, notes["three critics"]),
+            Row("revision that keeps 80 %", 0.0, best["revision"], "a fresh draft", 0.45, notes["revision"]),
+            Row("first start to first token", best["cold start"], None, "", None, notes["cold start"]),
+            Row(
+                "second start to first token",
+                best["second start"],
+                best["second start"] / best["cold start"],
+                "the first",
+                0.5,
+                notes["second start"],
+            ),
+            Row("change of adapters", best["adapters"], None, "", None, "a control vector on and off"),
+        )
+        return TurnReport(
+            machine=machine,
+            model=model.description,
+            threads=model.threads,
+            rounds=rounds,
+            load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+            rows=rows,
+        )
+
+
+def _start(passes: _Passes, seed: int) -> None:
+    """From an empty context to the first token, without and with a saved state."""
+    head = int(len(passes.prompt) * 0.9)
+    with tempfile.TemporaryDirectory() as folder:
+        states = StateFiles(Path(folder), max_bytes=1 << 30)
+        key = StateKey.of(passes.model)
+        for name in ("cold start", "second start"):
+            decoder = Decoder(passes.model)
+            decoder.keep_states(states, key)
+
+            def begin(decoder: Decoder = decoder) -> tuple[int, Any]:
+                restored = decoder.warm(passes.prompt, head)
+                return restored, decoder.write(passes.prompt, max_tokens=1, sampling=replace(_CHAIN, seed=seed))
+
+            ms, (restored, done) = _timed(begin)
+            passes.note(name, ms, f"{restored} from the file, {done.prefilled} computed")
+            states.save(key, passes.prompt[:head], decoder)
+
+
+def _adapters(passes: _Passes) -> None:
+    """Switching a control vector on and off; its directions are zero, which costs the same."""
+    layers, width = int(passes.model.handle.n_layer), int(passes.model.handle.n_embd)
+    mix = AdapterMix(control=np.zeros((layers - 1, width), dtype=np.float32))
+    decoder = passes.decoder
+    before = decoder.stats
+    decoder.write(passes.prompt, max_tokens=1, sampling=_CHAIN, adapters=mix)
+    decoder.write(passes.prompt, max_tokens=1, sampling=_CHAIN)
+    after = decoder.stats
+    changes = after["adapter_changes"] - before["adapter_changes"]
+    passes.note("adapters", (after["adapter_ms"] - before["adapter_ms"]) / max(changes, 1))
