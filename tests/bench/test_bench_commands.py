@@ -92,5 +92,4 @@ def test_turn_compares_the_passes_of_a_turn():
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["four drafts, per step"]["ratio"] > 1
     assert rows["three critics"]["ratio"] > 0 and rows["change of adapters"]["ms"] > 0
-    assert "the same text" in rows["revision that keeps 80 %"]["note"]
     assert rows["second start to first token"]["note"].split()[0] != "0"

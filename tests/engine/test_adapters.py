@@ -16,8 +16,10 @@ from ltm_edge.errors import InputError, ModelError
 pytestmark = pytest.mark.needs_model
 
 GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
-# Logits of one token differ between batch shapes by rounding; the values themselves span 30.
-TOLERANCE = 0.15
+# Log-probabilities differ by rounding with the shape of a batch and with the order of cells in the KV, here by up to
+# 0.2; what a mix changes must be far more than that.
+TOLERANCE = 0.4
+EFFECT = 1.0
 RANK = 4
 
 
@@ -35,8 +37,8 @@ def write_lora(path: Path, model: LoadedModel, seed: int, architecture: str = ""
     writer.add_float32("adapter.lora.alpha", float(RANK))
     for layer in range(0, number(model, "block_count"), 2):
         name = f"blk.{layer}.attn_q.weight"
-        writer.add_tensor(f"{name}.lora_a", rng.normal(0, 0.08, (RANK, n_embd)).astype(np.float32))
-        writer.add_tensor(f"{name}.lora_b", rng.normal(0, 0.08, (n_embd, RANK)).astype(np.float32))
+        writer.add_tensor(f"{name}.lora_a", rng.normal(0, 0.5, (RANK, n_embd)).astype(np.float32))
+        writer.add_tensor(f"{name}.lora_b", rng.normal(0, 0.5, (n_embd, RANK)).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -52,7 +54,7 @@ def loras(demo_model: LoadedModel, tmp_path_factory):
 
 def direction(model: LoadedModel, seed: int = 3):
     shape = (number(model, "block_count") - 1, number(model, "embedding_length"))
-    return np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
+    return np.random.default_rng(seed).normal(0, 1.0, shape).astype(np.float32)
 
 
 @pytest.fixture(params=["lora", "control", "both"])
@@ -90,8 +92,8 @@ def test_a_mix_acts_and_its_end_leaves_nothing(decoder, demo_model, mixes):
     plain = fresh(decoder, tokens, text)
     changed = [fresh(decoder, tokens, text, mix) for mix in mixes]
     np.testing.assert_array_equal(fresh(decoder, tokens, text), plain)
-    assert np.abs(changed[0] - plain).max() > 0.1 and np.abs(changed[1] - plain).max() > 0.1
-    assert np.abs(changed[0] - changed[1]).max() > 0.1
+    assert np.abs(changed[0] - plain).max() > EFFECT and np.abs(changed[1] - plain).max() > EFFECT
+    assert np.abs(changed[0] - changed[1]).max() > EFFECT
 
 
 def test_nothing_of_one_mix_is_read_under_another_in_turns(decoder, demo_model, mixes):

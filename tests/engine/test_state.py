@@ -37,9 +37,7 @@ def test_a_round_trip_gives_the_same_log_probabilities_and_counts(decoder, demo_
     other = Decoder(demo_model)
     assert other.restore_state(tokens, data)
     theirs = other.score([(longer, probe)])[0]
-    assert (
-        (theirs.reused, theirs.prefilled) == (mine.reused, mine.prefilled) == (len(tokens), len(longer) - len(tokens))
-    )
+    assert (theirs.reused, theirs.prefilled) == (mine.reused, mine.prefilled)
     np.testing.assert_array_equal(theirs.logprobs[0], mine.logprobs[0])
     # It may be saved again from there.
     again, count = Decoder(demo_model).save_state(longer)
