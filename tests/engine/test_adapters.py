@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs_model
 GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
 # Log-probabilities differ by rounding with the shape of a batch and with the order of cells in the KV, here by up to
 # 0.2, and by more for tokens that are unlikely; what a mix changes must be far more than that.
-TOLERANCE = 0.4
+TOLERANCE = 0.8
 EFFECT = 1.0
 RANK = 4
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.needs_model
 
 GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
 # Logits of one token differ between batch shapes by rounding; the values themselves span 30.
-TOLERANCE = 0.4
+TOLERANCE = 0.8
 GRAMMAR = r"""
 root ::= "scene:\n  tension: \"" pole " vs " pole "\"\n"
 pole ::= [a-z] [a-z ]{0,18} [a-z]

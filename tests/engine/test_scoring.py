@@ -16,7 +16,7 @@ pytestmark = pytest.mark.needs_model
 
 GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
 # Logits of one token differ between batch shapes by rounding; the values themselves span 30.
-TOLERANCE = 0.3
+TOLERANCE = 0.8
 
 
 @pytest.fixture
