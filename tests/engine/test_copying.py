@@ -40,7 +40,7 @@ def test_greedy_answers_are_the_same_with_any_reference(decoder, demo_model, tex
 
     def write(*references):
         decoder.clear()
-        return decoder.write(tokens, max_tokens=40, sampling=GREEDY, gbnf=gbnf, references=references)
+        return decoder.write(tokens, max_tokens=26, sampling=GREEDY, gbnf=gbnf, references=references)
 
     plain = write()
     assert plain.proposed == plain.copied == 0
