@@ -19,7 +19,7 @@ GRAMMAR = r"""
 root ::= "scene:\n  tension: \"" pole " vs " pole "\"\n"
 pole ::= [a-z] [a-z ]{0,18} [a-z]
 """
-TINY = "root ::= [12] [34] [12] [34] [12] [34] [12] [34]"  # digits: this model's tokenizer never joins them
+TINY = "root ::= [12] [34] [12] [34] [12] [34]"  # digits: this model's tokenizer never joins them
 
 
 @pytest.fixture
@@ -81,31 +81,31 @@ def test_the_grammar_is_obeyed_whatever_is_proposed(decoder, demo_model):
 def test_sampled_answers_have_the_same_distribution(decoder, demo_model):
     """Over a small language, chi-squared between answers with a reference and without. The seeds are fixed."""
     tokens = prompt(demo_model, "Spell something.")
-    reference = demo_model.tokenize("1323142414131")
-    assert len(reference) == 13
+    reference = demo_model.tokenize("1414141314232413")
+    assert len(reference) == 16
     counts = []
     proposed = copied = tested = 0
     for references, first in (((), 1), ((reference,), 1001)):
         count: Counter[str] = Counter()
-        for batch in range(20):
+        for batch in range(8):
             orders = [
                 Order(
                     tokens,
                     8,
-                    Sampling(temperature=1.0, top_p=1.0, min_p=0.0, repeat_penalty=1.0, seed=first + 10 * batch + i),
+                    Sampling(temperature=1.0, top_p=1.0, min_p=0.0, repeat_penalty=1.0, seed=first + 16 * batch + i),
                     TINY,
                     references,
                 )
-                for i in range(10)
+                for i in range(16)
             ]
             for done in decoder.write_many(orders):
-                assert len(done.text) == 8 and set(done.text[::2]) <= set("12") and set(done.text[1::2]) <= set("34")
+                assert len(done.text) == 6 and set(done.text[::2]) <= set("12") and set(done.text[1::2]) <= set("34")
                 count[done.text] += 1
                 proposed += done.proposed
                 copied += done.copied
         counts.append(count)
-    assert proposed > copied > 50  # enough were taken, and enough refused, for a bias to show
-    for position in range(8):  # each digit on its own: 1 degree of freedom, 0.01 % is at 15.1
+    assert proposed > copied > 30  # enough were taken, and enough refused, for a bias to show
+    for position in range(6):  # each digit on its own: 1 degree of freedom, 0.01 % is at 15.1
         table = np.zeros((2, 2))
         for row, count in enumerate(counts):
             for text, n in count.items():
@@ -114,4 +114,4 @@ def test_sampled_answers_have_the_same_distribution(decoder, demo_model):
         if expected.min() >= 5:
             tested += 1
             assert ((table - expected) ** 2 / expected).sum() < 15.1, (position, table)
-    assert tested >= 4
+    assert tested >= 4, (proposed, copied, counts)
