@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bindings/bindings.h"
+#include "bindings/convert.h"
 #include "bindings/signal_poll.h"
 #include "engine/context.h"
 #include "support/error.h"
@@ -15,23 +16,7 @@ namespace py = pybind11;
 namespace ltm {
 namespace {
 
-using Tokens = py::array_t<llama_token, py::array::c_style | py::array::forcecast>;
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
-Tokens to_array(const std::vector<llama_token>& tokens) {
-    return Tokens(static_cast<py::ssize_t>(tokens.size()), tokens.data());
-}
-
-std::vector<llama_token> from_array(const Tokens& array) {
-    if (array.ndim() != 1) throw Error(ErrorCode::invalid_argument, "tokens: expected a one-dimensional int32 array");
-    return {array.data(), array.data() + array.size()};
-}
-
-py::str to_str(std::string_view bytes) {
-    PyObject* text = PyUnicode_DecodeUTF8(bytes.data(), static_cast<py::ssize_t>(bytes.size()), "replace");
-    if (text == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::str>(text);
-}
 
 // Runs `call(poll)` without the GIL and raises what signal handlers raised meanwhile.
 template <typename Call>
