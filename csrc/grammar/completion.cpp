@@ -154,7 +154,7 @@ void settle(const Distances& distances, Automaton& automaton, LoneThread& thread
                 break;
             }
         }
-        automaton.spend(1);
+        automaton.spend(4);
     }
 }
 

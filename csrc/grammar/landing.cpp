@@ -86,7 +86,7 @@ bool Landing::compute(std::uint32_t number) {
         if (nodes_.size() > kMostNodes || chain.size() > automaton_.limits().completion_bytes) return false;
     }
     for (std::size_t i = chain.size(); i-- > 0;) {
-        automaton_.spend(8);
+        automaton_.spend(64);
         std::string character;
         append_utf8(character, nodes_[chain[i]].point);
         const std::uint32_t follow = next(chain[i]);

@@ -21,7 +21,7 @@ struct Limits {
     std::size_t transitions = 400'000;         // automaton transitions kept
     std::size_t frames = 200'000;              // distinct call stacks kept
     std::size_t stack_depth = 1'000;           // nesting of one document
-    std::uint64_t work = 5'000'000;            // elementary steps in one call
+    std::uint64_t work = 5'000'000;            // elementary steps in one call, some 10 ns each
     std::size_t completion_bytes = 1U << 20U;  // length of the shortest completion that is still computed
     std::size_t mask_bytes = 96U << 20U;       // masks kept
     std::size_t forced_bytes = 4'096;          // forced text looked at in one call

@@ -74,7 +74,7 @@ class Simulation {
     // The shape reached (interned) and how its values come about.
     Transition result() {
         Transition transition;
-        automaton_.spend(8 * threads_.size());
+        automaton_.spend(16 * threads_.size());
         std::sort(threads_.begin(), threads_.end(), [](const Thread& a, const Thread& b) {
             if (a.pc != b.pc) return a.pc < b.pc;
             if (a.stack != b.stack) return a.stack < b.stack;
@@ -166,11 +166,11 @@ class Simulation {
             Thread thread = std::move(todo_.back());
             todo_.pop_back();
             for (bool going = true; going;) {
-                automaton_.spend(1 + thread.counts.size());
                 const Instruction& instruction = program_.code[thread.pc];
                 // Only where ways part or come together can one be met twice.
                 const bool straight = instruction.op == Op::jump || instruction.op == Op::enter ||
                                       instruction.op == Op::again || instruction.op == Op::ret;
+                automaton_.spend((straight ? 2 : 16) + 2 * thread.counts.size());
                 if (!straight && !visit(thread)) break;
                 switch (instruction.op) {
                     case Op::chars:
@@ -319,11 +319,13 @@ class Simulation {
         std::stable_sort(threads_.begin(), threads_.end(), [](const Thread& a, const Thread& b) {
             return std::pair(a.pc, a.stack) < std::pair(b.pc, b.stack);
         });
-        for (std::size_t from = 0; from < threads_.size();) {
-            std::size_t to = from + 1;
+        std::size_t kept = 0;
+        for (std::size_t from = 0, to = 0; from < threads_.size(); from = to) {
+            to = from + 1;
             while (to < threads_.size() && threads_[to].pc == threads_[from].pc &&
                    threads_[to].stack == threads_[from].stack)
                 ++to;
+            std::vector<bool> gone(to - from, false);
             if (to - from > 1 && !threads_[from].counts.empty()) {
                 const std::vector<std::uint32_t> live = program_.live_counters(threads_[from].pc);
                 // In a large group only threads that owe no rounds are tried as stand-ins: few of them remain.
@@ -334,7 +336,6 @@ class Simulation {
                 }
                 std::sort(standing.begin(), standing.end(),
                           [this](std::size_t a, std::size_t b) { return total(threads_[a]) < total(threads_[b]); });
-                std::vector<bool> gone(to - from, false);
                 std::vector<std::size_t> better;
                 for (const std::size_t i : standing) {
                     for (std::size_t j = 0; j < better.size() && !gone[i - from]; ++j) {
@@ -351,20 +352,14 @@ class Simulation {
                         }
                     }
                 }
-                std::size_t kept = from;
-                for (std::size_t i = from; i < to; ++i) {
-                    if (!gone[i - from]) {
-                        if (kept != i) threads_[kept] = std::move(threads_[i]);
-                        ++kept;
-                    }
-                }
-                threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(kept),
-                               threads_.begin() + static_cast<std::ptrdiff_t>(to));
-                from = kept;
-            } else {
-                from = to;
+            }
+            for (std::size_t i = from; i < to; ++i) {
+                if (gone[i - from]) continue;
+                if (kept != i) threads_[kept] = std::move(threads_[i]);
+                ++kept;
             }
         }
+        threads_.resize(kept);
     }
 
     bool owes_nothing(const Thread& thread, const std::vector<std::uint32_t>& live) const noexcept {
