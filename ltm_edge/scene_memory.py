@@ -7,56 +7,38 @@ survive a fork: open it again in the child.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, TypeVar
 
-from ltm_edge.errors import InputError, LtmError, MemoryStoreError
+from ltm_edge.errors import InputError, MemoryStoreError
 from ltm_edge.memory import consolidate as levels
 from ltm_edge.memory import folders, forgetting
+from ltm_edge.memory.adding import NewScene, SceneWriter
+from ltm_edge.memory.chains import Chain, chain_of
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
-from ltm_edge.memory.facts import facts_of, related_words
-from ltm_edge.memory.hygiene import contradicted, echo_share, says_the_same, used
+from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
 from ltm_edge.memory.integration_log import IntegrationLog
 from ltm_edge.memory.integrator import Integrator
-from ltm_edge.memory.protocols import CountTokens, Embedder, Floats, Notice, Progress, Summarise
-from ltm_edge.memory.recall import Query, Recaller, estimate_tokens
-from ltm_edge.memory.records import (
-    ARC,
-    SAGA,
-    SCENE,
-    Added,
-    Forgotten,
-    Link,
-    Policy,
-    Recall,
-    Stats,
-    StoredScene,
-    microseconds,
-)
-from ltm_edge.memory.spaces import Embedded, Spaces
+from ltm_edge.memory.protocols import CountTokens, Embedder, Notice, Progress, Summarise
+from ltm_edge.memory.recall import Recaller
+from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
+from ltm_edge.memory.sources import foreign_scenes
 from ltm_edge.memory.store import STORE_NAME, SceneStore
-from ltm_edge.memory.words import match_query
+from ltm_edge.memory.vectors import MakesEmbedder, Vectors
 from ltm_edge.paths import data_dir
-from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
 __all__ = ["Chain", "SceneMemory", "memory_folder"]
 
 Moment = datetime | float | int | None
-
-_CHAIN = 1000  # scenes of one chain
-_NEAR = 8  # scenes that a new one is compared with
-_STATING = 64  # older statements that a new one is compared with
-_NAME_CHARS = 200
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -67,26 +49,11 @@ def memory_folder(name: str = "default") -> Path:
     Raises:
         InputError: the name could leave the folder of memories.
     """
-    import re
-
     if not re.fullmatch(r"[^\W_][\w.-]{0,63}", name) or name.endswith(".") or ".." in name:
         raise InputError(
             f"memory name {name!r}: use 1 to 64 letters, digits or . _ -, starting with a letter or a digit"
         )
     return data_dir() / "memory" / name
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """The chain (сцепка) that a scene stands in.
-
-    Attributes:
-        scenes: oldest first; of an arc its members.
-        summaries: arcs and sagas above them.
-    """
-
-    scenes: tuple[StoredScene, ...]
-    summaries: tuple[StoredScene, ...]
 
 
 def _exclusive(method: Method) -> Method:
@@ -111,34 +78,32 @@ class SceneMemory:
         self,
         folder: Path,
         store: SceneStore,
-        embedders: Callable[[], Sequence[Embedder]],
+        embedders: Sequence[MakesEmbedder],
         policy: Policy,
         archetype_ids: Mapping[str, str],
-        notice: Notice | None,
+        notice: Notice,
         progress: Progress | None,
     ) -> None:
         """Use :meth:`open`."""
         self.folder = folder
         self.policy = policy
-        self._store: SceneStore = store
-        self._embedders = embedders
-        self._spaces: Spaces | None = None
-        self._notice: Notice = notice or (lambda message: None)
-        self._progress = progress
+        self._store = store
+        self._notice = notice
+        self._vectors = Vectors(store, folder, embedders, policy, notice, progress)
         self._recaller = Recaller(store, policy, {name.casefold(): key for name, key in archetype_ids.items()})
         self._integrator = Integrator(store, policy)
+        self._writer = SceneWriter(store, policy, self._vectors, self._integrator)
         self._log = IntegrationLog(folder)
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
-        self._failed: set[str] = set()
 
     @staticmethod
     def open(
         path: str | os.PathLike[str] | None = None,
-        embedder: Embedder | Callable[[], Embedder] | None = None,
+        embedder: MakesEmbedder | None = None,
         *,
-        fallback: Embedder | Callable[[], Embedder] | None = None,
+        fallback: MakesEmbedder | None = None,
         policy: Policy | None = None,
         archetype_ids: Mapping[str, str] | None = None,
         notice: Notice | None = None,
@@ -170,11 +135,11 @@ class SceneMemory:
             raise MemoryStoreError(f"{folder}: can't be made: {error.strerror}; name another folder") from None
         store = SceneStore(folder / STORE_NAME, timeout=timeout)
 
-        def embedders() -> list[Embedder]:
-            made = [_made(embedder if embedder is not None else _demo_embedder)]
-            return [*made, _made(fallback)] if fallback is not None else made
-
-        return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, notice, progress)
+        embedders = [_demo_embedder if embedder is None else embedder]
+        if fallback is not None:
+            embedders.append(fallback)
+        say = notice or (lambda message: None)
+        return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress)
 
     # Adding.
 
@@ -215,102 +180,19 @@ class SceneMemory:
             MemoryStoreError: read-only, disk full, damaged, or in use by another process for too long.
             InputError, SchemaError: the scene or the text isn't one.
         """
-        scene = Scene.from_dict(scene.to_dict())
-        text, _ = clean_request(text)
-        for name, value in (("session", session), ("template", template), ("phase", phase or ""),
-                            ("provenance", provenance)):  # fmt: skip
-            _check_name(name, value)
-        moment = microseconds(at)
-        store, policy = self._store, self.policy
-        before = store.get_many(recalled)
-        echo = False
-        if before:
-            echo = echo_share(scene.response, before) >= policy.echo_overlap
-            if echo and (not text or echo_share(text, before) >= policy.echo_overlap):
-                return self._repeated(scene, text, before, moment)
-        vectors = self._embed(scene, text, echo)
-        near = self._near(vectors)
-        same = self._same(scene, text, near, pinned)
-        if same is not None:
-            with store.transaction():
-                self._integrator.strengthen([same.id], by="repetition", at=moment)
-            return Added(same.id, "strengthened")
-        older = self._contradicted(text, near)
-        with store.transaction():
-            if predecessor is None and session:
-                predecessor = store.last_of_session(session)
-            number = store.insert(
-                scene,
-                text=text,
-                session=session,
-                template=template,
-                phase=phase,
-                provenance=provenance,
-                created=moment,
-                strength=policy.strength,
-                keys=keys,
-                pinned=pinned,
-                echo=echo,
-            )
-            self._insert_vectors(number, vectors)
-            if predecessor is not None and store.get(predecessor) is not None:
-                store.link(Link(number, predecessor, "predecessor"))
-            for one in before:
-                store.link(Link(number, one.id, "recalled"))
-            for one in older:
-                store.supersede(one.id, number, moment)
-                store.event("superseded", one.id, moment, by=number)
-            store.event("added", number, moment)
-            taken = [one.id for one in before if used(text, scene.response, one)]
-            self._integrator.strengthen(taken, by="use", at=moment)
-        return Added(number, "added", tuple(one.id for one in older))
-
-    def _repeated(self, scene: Scene, text: str, before: Sequence[StoredScene], moment: int) -> Added:
-        original = max(before, key=lambda one: (echo_share(f"{text}\n{scene.response}", [one]), -one.id))
-        with self._store.transaction():
-            self._integrator.strengthen([original.id], by="repetition", at=moment)
-        return Added(original.id, "echo")
-
-    def _embed(self, scene: Scene, text: str, echo: bool) -> Embedded | bool | None:
-        """Vectors; None if no embedder covers the scene; False if the embedder failed, which must not cost the turn."""
-        spaces = self._open_spaces()
-        if spaces is None:
-            return False
-        try:
-            return spaces.embed_scene(scene, text, echo=echo)
-        except LtmError as error:
-            self._degrade(f"{error}; scenes are stored without vectors and embedded later")
-            return False
-
-    def _insert_vectors(self, number: int, vectors: Embedded | bool | None) -> None:
-        if self._spaces is not None and not isinstance(vectors, bool):
-            self._spaces.insert(number, vectors)
-
-    def _near(self, vectors: Embedded | bool | None) -> list[tuple[int, float]]:
-        """Ids and cosines of the nearest scenes."""
-        if self._spaces is None or vectors is None or isinstance(vectors, bool):
-            return []
-        space = next(one for one in self._spaces.all if one.number == vectors.space)
-        return self._spaces.nearest(space, vectors.meaning, _NEAR)
-
-    def _same(self, scene: Scene, text: str, near: Sequence[tuple[int, float]], pinned: bool) -> StoredScene | None:
-        alike = self._store.alike(text, scene.response, _NEAR)
-        alike += self._store.get_many(number for number, cosine in near if cosine >= self.policy.duplicate_cosine)
-        for one in alike:
-            comparable = one.superseded_by is None and one.level == SCENE and one.pinned == pinned
-            if comparable and says_the_same(text, scene.response, one, self.policy):
-                return one
-        return None
-
-    def _contradicted(self, text: str, near: Sequence[tuple[int, float]]) -> list[StoredScene]:
-        facts = facts_of(text)
-        if not facts:
-            return []
-        found = self._store.match(
-            match_query(related_words(facts)), _STATING, where="scenes.level = 0 AND scenes.superseded_by IS NULL"
+        new = NewScene.checked(
+            scene,
+            text,
+            session=session,
+            template=template,
+            phase=phase,
+            provenance=provenance,
+            predecessor=predecessor,
+            at=microseconds(at),
+            keys=tuple(keys),
+            pinned=pinned,
         )
-        numbers = dict.fromkeys([*(number for number, _ in found), *(number for number, _ in near)])
-        return [one for one in contradicted(text, self._store.get_many(numbers)) if one.level == SCENE]
+        return self._writer.add(new, recalled)
 
     @_exclusive
     def edit(
@@ -328,40 +210,7 @@ class SceneMemory:
             InputError: no such scene, or nothing to change.
             MemoryStoreError: can't be written.
         """
-        old = self._get(number)
-        if old.superseded_by is not None:
-            raise InputError(f"scene {number}: was superseded by scene {old.superseded_by}; edit that one")
-        record = Scene.from_dict(scene.to_dict()) if scene is not None else old.scene
-        said = clean_request(text)[0] if text is not None else old.text
-        words = tuple(keys) if keys is not None else old.keys
-        if (record, said, words) == (old.scene, old.text, old.keys):
-            raise InputError(f"scene {number}: nothing was changed")
-        vectors = self._embed(record, said, False)
-        moment = microseconds(at)
-        store = self._store
-        with store.transaction():
-            new = store.insert(
-                record,
-                text=said,
-                session=old.session,
-                template=old.template,
-                phase=old.phase,
-                provenance="edited",
-                created=old.created,
-                strength=old.strength,
-                strengthened=old.strengthened,
-                keys=words,
-                level=old.level,
-                pinned=old.pinned,
-            )
-            self._insert_vectors(new, vectors)
-            for link in store.links(number):
-                if link.source == number and link.kind in ("predecessor", "recalled", "part_of"):
-                    store.link(replace(link, source=new))
-                elif link.target == number and link.kind == "part_of":
-                    store.link(replace(link, target=new))
-            store.supersede(number, new, moment)
-            store.event("edited", new, moment, old=number)
+        new = self._writer.edit(self._get(number), scene, text, keys, microseconds(at))
         return Added(new, "added", (number,))
 
     @_exclusive
@@ -428,38 +277,21 @@ class SceneMemory:
         Returns:
             Hits by score, then the scenes along their chains, all within the budget. Empty for an empty query.
         """
-        pvq = query if isinstance(query, Pvq) else Pvq(query)
-        text, _ = clean_request(pvq.text)
-        if not text.strip():
-            return []
-        tension = pvq.scene.get("tension")
-        ask = Query(
-            text=text,
-            tension=tension if isinstance(tension, str) else "",
-            will=(will if will is not None else pvq.goal) or "",
-            archetypes=pvq.archetype,
+        return recall_scenes(
+            self._recaller,
+            self._vectors,
+            self.policy,
+            query,
+            k,
             at=microseconds(at),
+            will=will,
+            chain_depth=chain_depth,
+            budget_tokens=budget_tokens,
+            count_tokens=count_tokens,
             session=session,
-            exclude=frozenset(exclude),
+            exclude=exclude,
             history=history,
         )
-        budget = self.policy.budget_tokens if budget_tokens is None else budget_tokens
-        spaces = self._open_spaces()
-        call = functools.partial(
-            self._recaller.recall,
-            query=ask,
-            k=self.policy.recall if k is None else k,
-            chain_depth=self.policy.chain_depth if chain_depth is None else chain_depth,
-            budget_tokens=budget if budget > 0 else None,
-            count_tokens=count_tokens or estimate_tokens,
-        )
-        try:
-            return call(spaces)
-        except LtmError as error:
-            if spaces is None or not self._store_works():
-                raise
-            self._degrade(f"{error}; this recall goes by words only")
-            return call(None)
 
     @_exclusive
     def get(self, reference: int | str) -> StoredScene | None:
@@ -468,14 +300,7 @@ class SceneMemory:
         Raises:
             InputError: several scenes' uids begin so.
         """
-        if isinstance(reference, int) or reference.isdecimal():
-            found = self._store.get(int(reference)) if abs(int(reference)) < 2**63 else None
-            if found is not None or isinstance(reference, int) or len(reference) < 6:
-                return found
-        matches = self._store.by_uid(str(reference)) if len(reference) >= 6 else []
-        if len(matches) > 1:
-            raise InputError(f"{reference!r}: several scenes' uids begin so; give more digits")
-        return matches[0] if matches else None
+        return find_scene(self._store, reference)
 
     @_exclusive
     def scenes(
@@ -488,20 +313,7 @@ class SceneMemory:
         limit: int | None = None,
     ) -> list[StoredScene]:
         """Scenes, newest first."""
-        clauses, values = ["1"], []  # type: tuple[list[str], list[Any]]
-        if session is not None:
-            clauses.append("session = ?")
-            values.append(session)
-        if level is not None:
-            clauses.append("level = ?")
-            values.append(level)
-        if pinned:
-            clauses.append("pinned = 1")
-        if not history:
-            clauses.append("superseded_by IS NULL")
-        return self._store.select(
-            " AND ".join(clauses), values, order="created DESC, id DESC", limit=-1 if limit is None else limit
-        )
+        return list_scenes(self._store, session, level, pinned, history, limit)
 
     @_exclusive
     def links(self, number: int | None = None) -> list[Link]:
@@ -515,23 +327,7 @@ class SceneMemory:
         Raises:
             InputError: no such scene.
         """
-        scene = self._get(number)
-        if scene.level > SCENE:
-            members = self._store.get_many(self._store.sources(number, "part_of"))
-            members.sort(key=lambda one: (one.created, one.id))
-            return Chain(tuple(members), (scene, *self._above([number])))
-        depth = _CHAIN
-        found = [one for one, via, _ in self._recaller.neighbours(scene, depth) if via != "arc"][:_CHAIN]
-        scenes = sorted([scene, *found], key=lambda one: (one.created, one.id))
-        return Chain(tuple(scenes), tuple(self._above(one.id for one in scenes)))
-
-    def _above(self, numbers: Iterable[int]) -> list[StoredScene]:
-        found: dict[int, None] = {}
-        edge = list(numbers)
-        while edge:
-            edge = [up for one in edge for up in self._store.targets(one, "part_of") if up not in found]
-            found.update(dict.fromkeys(edge))
-        return self._store.get_many(found)
+        return chain_of(self._store, self._recaller, self._get(number))
 
     def _get(self, number: int) -> StoredScene:
         found = self._store.get(number)
@@ -567,14 +363,8 @@ class SceneMemory:
         Raises:
             InputError: no condition at all, or no such scene.
         """
-        if not numbers and query is None and before is None and session is None:
-            raise InputError("forget: say what: ids, a query, a date or a session")
-        chosen = {number: self._get(number) for number in numbers}
-        if query is not None or before is not None or session is not None:
-            least = None if before is None else microseconds(before)
-            matching = {one.id: one for one in forgetting.matching(self._store, query, least, session)}
-            chosen = {key: one for key, one in chosen.items() if key in matching} if numbers else matching
-        going = forgetting.with_dependants(self._store, list(chosen.values()))
+        least = None if before is None else microseconds(before)
+        going = forgetting.chosen(self._store, [self._get(number) for number in numbers], query, least, session)
         if dry_run or not going.all:
             return going
         return forgetting.forget_scenes(self._store, going, microseconds(at))
@@ -598,40 +388,11 @@ class SceneMemory:
         Raises:
             MemoryStoreError: can't be written.
         """
-        moment = microseconds(at)
-
-        def keep(level: int, run: Sequence[StoredScene], vectors: Mapping[int, Floats]) -> int:
-            scene, how = levels.write_summary(run, vectors, summarise)
-            found = self._embed(scene, "", False)
-            with self._store.transaction():
-                number = levels.insert_summary(self._store, level, scene, how, run, moment)
-                self._insert_vectors(number, found)
-            return number
-
-        vectors = self._meanings([SCENE, ARC])
-        runs = levels.open_runs(self._store, vectors, self.policy, session)
-        made = [keep(ARC, run, vectors) for run in runs]
-        vectors = self._meanings([ARC, SAGA])
-        groups, joins = levels.open_sagas(self._store, vectors, self.policy)
-        if joins:
-            with self._store.transaction():
-                for link in joins:
-                    self._store.link(link)
-        made += [keep(SAGA, group, vectors) for group in groups]
+        made = levels.consolidate(
+            self._store, self._vectors, self.policy, microseconds(at), session=session, summarise=summarise
+        )
         self._log.follow(self._store)
         return self._store.get_many(made)
-
-    def _meanings(self, wanted: Sequence[int]) -> dict[int, Floats]:
-        spaces = self._open_spaces()
-        if spaces is None:
-            return {}
-        found: dict[int, Floats] = {}
-        marks = ",".join("?" * len(wanted))
-        numbers = [row[0] for row in self._store.rows(f"SELECT id FROM scenes WHERE level IN ({marks})", wanted)]
-        for space in spaces.all:
-            for number, (meaning, _, _) in spaces.rows(space, numbers).items():
-                found.setdefault(number, meaning)
-        return found
 
     # The folder as a whole.
 
@@ -642,37 +403,13 @@ class SceneMemory:
         Raises:
             MemoryStoreError: another process is using the memory, or there is no room for a second copy.
         """
-        spaces = self._open_spaces()
         self._log.follow(self._store)
-        if spaces is not None:
-            with self._store.transaction():
-                spaces.drop_others()
-        self._store.compact()
-        for path in self.folder.glob(".*.tmp"):  # left by a process that was killed while it wrote
-            with contextlib.suppress(OSError):
-                path.unlink()
-        if spaces is not None:
-            spaces.compact()
-        self._store.checkpoint()
-        folders.write_meta(self._store, self.folder)
+        folders.compact(self._store, self._vectors, self.folder)
 
     @_exclusive
     def verify(self) -> list[str]:
         """What is wrong with the memory; nothing where all is well."""
-        problems = self._store.integrity()
-        if problems:
-            return problems
-        for number, record in self._store.unreadable():
-            problems.append(f"scene {number}: its record can't be read: {record}")
-        spaces = self._spaces
-        for space in spaces.all if spaces is not None else ():
-            index = spaces.follow(space) if spaces is not None else None
-            rows = self._store.rows(
-                "SELECT count(*) FROM embeddings WHERE space = ? AND length(meaning) > 0", (space.number,)
-            )
-            if index is not None and len(index) != rows[0][0]:
-                problems.append(f"{space.path.name}: {len(index)} vectors, the store has {rows[0][0]}")
-        return problems
+        return folders.problems(self._store, self._vectors)
 
     @_exclusive
     def stats(self) -> Stats:
@@ -720,15 +457,7 @@ class SceneMemory:
         Raises:
             InputError: faiss isn't installed, or the folder holds such files already.
         """
-        from ltm_edge.memory.faiss_folder import write_folder
-
-        spaces = self._open_spaces()
-        if spaces is None or not spaces.all:
-            raise InputError("a FAISS folder holds vectors, and there is no embedder to make them")
-        space = spaces.all[0]
-        scenes = self._store.select()
-        vectors = {number: rows[0] for number, rows in spaces.rows(space, [one.id for one in scenes]).items()}
-        return write_folder(Path(folder), scenes, vectors, space.embedder.id, space.embedder.dim)
+        return folders.export_faiss(self._store, self._vectors, Path(folder))
 
     def import_path(
         self, path: str | os.PathLike[str], *, skip_bad: bool = False, progress: Progress | None = None
@@ -739,21 +468,11 @@ class SceneMemory:
             InputError: none of these, or a part of it can't be taken.
         """
         source = Path(path)
-        if source.is_dir():
-            from ltm_edge.memory.faiss_folder import read_folder
-
+        foreign = foreign_scenes(source)
+        if foreign is not None:
             done = Imported()
-            for scene, known in read_folder(source):
-                added = self.add(scene, provenance="imported", **known)
-                done.scenes += added.status == "added"
-                done.known += added.status != "added"
-            return done
-        if source.suffix.lower() in (".png", ".json"):
-            from ltm_edge.memory.cards import read_lore
-
-            done = Imported()
-            for lore in read_lore(source):
-                added = self.add(lore.scene, keys=lore.keys, provenance=lore.provenance, pinned=True)
+            for scene, known in foreign:
+                added = self.add(scene, **known)
                 done.scenes += added.status == "added"
                 done.known += added.status != "added"
             return done
@@ -769,16 +488,7 @@ class SceneMemory:
 
         Every batch is kept, so that an interrupted run goes on where it was.
         """
-        spaces = self._open_spaces(fill=False)
-        if spaces is None or not self._store.writable:
-            return 0
-        try:
-            return spaces.fill(progress or self._progress)
-        except LtmError as error:
-            if not self._store_works():
-                raise
-            self._degrade(f"{error}; scenes stay without vectors for now")
-            return 0
+        return self._vectors.fill(progress)
 
     @_exclusive
     def pack(self, folder: str | os.PathLike[str]) -> int:
@@ -814,8 +524,7 @@ class SceneMemory:
                 return
             try:
                 if self._store.writable:
-                    if self._spaces is not None:
-                        self._spaces.close()
+                    self._vectors.close()
                     self._log.follow(self._store)
                     folders.write_meta(self._store, self.folder)
             except MemoryStoreError as error:
@@ -839,44 +548,8 @@ class SceneMemory:
         if os.getpid() != self._pid:
             raise MemoryStoreError(f"{self.folder}: this memory was opened before a fork; open it again in the child")
 
-    def _store_works(self) -> bool:
-        try:
-            self._store.rows("SELECT 1 FROM scenes LIMIT 1")
-        except MemoryStoreError:
-            return False
-        return True
-
-    def _open_spaces(self, *, fill: bool = True) -> Spaces | None:
-        """The vector spaces; None where no embedder can be had, which is said once."""
-        if self._spaces is None:
-            try:
-                self._spaces = Spaces(self._store, self.folder, self._embedders(), self.policy, self._notice)
-            except LtmError as error:
-                if not self._store_works():
-                    raise
-                self._degrade(f"{error}; scenes are found by their words only")
-                return None
-            if fill and self._store.writable:
-                self.fill()
-        return self._spaces
-
-    def _degrade(self, message: str) -> None:
-        if message not in self._failed:
-            self._failed.add(message)
-            self._notice(message)
-
-
-def _made(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
-    made = embedder if hasattr(embedder, "embed") and not isinstance(embedder, type) else embedder()
-    return cast("Embedder", made)
-
 
 def _demo_embedder() -> Embedder:
     from ltm_edge.embedders import demo_embedder
 
     return demo_embedder()
-
-
-def _check_name(what: str, value: str) -> None:
-    if len(value) > _NAME_CHARS or any(ord(char) < 0x20 or 0xD800 <= ord(char) < 0xE000 for char in value):
-        raise InputError(f"{what} {value[:40]!r}: at most {_NAME_CHARS} characters, none of them control characters")

@@ -14,13 +14,66 @@ import numpy as np
 from ltm_edge.memory.protocols import Floats, Summarise
 from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
 from ltm_edge.memory.store import SceneStore
+from ltm_edge.memory.vectors import Vectors
 from ltm_edge.scene.record import Scene
 
-__all__ = ["cluster_arcs", "extract", "insert_summary", "open_runs", "open_sagas", "write_summary"]
+__all__ = ["cluster_arcs", "consolidate", "extract", "insert_summary", "open_runs", "open_sagas", "write_summary"]
 
 _SENTENCE_CHARS = 160
 _SUMMARY_LINES = 12
 _KEPT_FREE = ("card", "lorebook")  # lore is nobody's story
+
+
+def consolidate(
+    store: SceneStore,
+    vectors: Vectors,
+    policy: Policy,
+    at: int,
+    *,
+    session: str | None = None,
+    summarise: Summarise | None = None,
+) -> list[int]:
+    """Write arcs of what is in none yet, and sagas of arcs; returns the ids of the new ones.
+
+    Every summary is stored for itself, so that a run that is stopped has done what it has done.
+
+    Args:
+        store, vectors, policy: of the memory.
+        at: now, microseconds since 1970.
+        session: arcs of this session only (sagas are always of all).
+        summarise: writes a summary; None: from the members' own words.
+    """
+
+    def keep(level: int, run: Sequence[StoredScene], meanings: Mapping[int, Floats]) -> int:
+        scene, how = write_summary(run, meanings, summarise)
+        found = vectors.embed(scene, "", False)
+        with store.transaction():
+            number = insert_summary(store, level, scene, how, run, at)
+            vectors.insert(number, found)
+        return number
+
+    meanings = vectors.meanings(one.id for one in _free(store, session))
+    made = [keep(ARC, run, meanings) for run in open_runs(store, meanings, policy, session)]
+    meanings = vectors.meanings(row[0] for row in store.rows("SELECT id FROM scenes WHERE level > ?", (SCENE,)))
+    groups, joins = open_sagas(store, meanings, policy)
+    if joins:
+        with store.transaction():
+            for link in joins:
+                store.link(link)
+    return made + [keep(SAGA, group, meanings) for group in groups]
+
+
+def _free(store: SceneStore, session: str | None) -> list[StoredScene]:
+    """Scenes that belong to no arc yet, in the order of their sessions."""
+    where = (
+        "level = ? AND superseded_by IS NULL AND session <> '' AND NOT EXISTS "
+        "(SELECT 1 FROM links WHERE source = scenes.id AND kind = 'part_of')"
+    )
+    values: list[object] = [SCENE]
+    if session is not None:
+        where += " AND session = ?"
+        values.append(session)
+    return store.select(where, values, order="session, created, id")
 
 
 def open_runs(
@@ -34,17 +87,8 @@ def open_runs(
         policy: how alike (cosine of neighbours), how few and how many.
         session: only this one; None: all.
     """
-    where = (
-        "level = ? AND superseded_by IS NULL AND session <> '' AND NOT EXISTS "
-        "(SELECT 1 FROM links WHERE source = scenes.id AND kind = 'part_of')"
-    )
-    values: list[object] = [SCENE]
-    if session is not None:
-        where += " AND session = ?"
-        values.append(session)
-    scenes = store.select(where, values, order="session, created, id")
     runs: list[list[StoredScene]] = []
-    for scene in scenes:
+    for scene in _free(store, session):
         if scene.provenance in _KEPT_FREE:
             continue
         last = runs[-1][-1] if runs else None

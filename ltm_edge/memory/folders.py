@@ -8,13 +8,14 @@ import json
 import os
 from pathlib import Path
 
-from ltm_edge.errors import MemoryStoreError
+from ltm_edge.errors import InputError, MemoryStoreError
 from ltm_edge.files import write_atomic
 from ltm_edge.memory.exchange import export_scenes, import_scenes, read_store
 from ltm_edge.memory.records import Stats, to_iso
 from ltm_edge.memory.store import STORE_NAME, SceneStore
+from ltm_edge.memory.vectors import Vectors
 
-__all__ = ["META_NAME", "export_file", "figures", "pack", "seed", "write_meta"]
+__all__ = ["META_NAME", "compact", "export_faiss", "export_file", "figures", "pack", "problems", "seed", "write_meta"]
 
 META_NAME = "meta.json"
 
@@ -51,6 +52,42 @@ def figures(store: SceneStore, folder: Path) -> Stats:
     )
 
 
+def problems(store: SceneStore, vectors: Vectors) -> list[str]:
+    """What is wrong with a memory; nothing where all is well."""
+    found = store.integrity()
+    if found:
+        return found
+    found += [f"scene {number}: its record can't be read: {why}" for number, why in store.unreadable()]
+    spaces = vectors.opened
+    for space in spaces.all if spaces is not None else ():
+        index = spaces.follow(space) if spaces is not None else ()
+        sql = "SELECT count(*) FROM embeddings WHERE space = ? AND length(meaning) > 0"
+        stored = store.rows(sql, (space.number,))[0][0]
+        if len(index) != stored:
+            found.append(f"{space.path.name}: {len(index)} vectors, the store has {stored}")
+    return found
+
+
+def compact(store: SceneStore, vectors: Vectors, folder: Path) -> None:
+    """Rewrite all files without what was deleted, and drop vectors of embedders that aren't used any more.
+
+    Raises:
+        MemoryStoreError: another process is using the memory, or there is no room for a second copy.
+    """
+    spaces = vectors.open()
+    if spaces is not None:
+        with store.transaction():
+            spaces.drop_others()
+    store.compact()
+    for path in folder.glob(".*.tmp"):  # left by a process that was killed while it wrote
+        with contextlib.suppress(OSError):
+            path.unlink()
+    if spaces is not None:
+        spaces.compact()
+    store.checkpoint()
+    write_meta(store, folder)
+
+
 def write_meta(store: SceneStore, folder: Path) -> None:
     """`meta.json`: what the folder holds, for people and other programs. Nothing here reads it."""
     rows = store.rows("SELECT embedder, dim FROM spaces ORDER BY id")
@@ -84,6 +121,23 @@ def export_file(store: SceneStore, path: Path) -> int:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return count
+
+
+def export_faiss(store: SceneStore, vectors: Vectors, folder: Path) -> int:
+    """Write the scenes that the first embedder covers as a FAISS folder; returns how many.
+
+    Raises:
+        InputError: no embedder, faiss isn't installed, or the folder holds such files already.
+    """
+    from ltm_edge.memory.faiss_folder import write_folder
+
+    spaces = vectors.open()
+    if spaces is None or not spaces.all:
+        raise InputError("a FAISS folder holds vectors, and there is no embedder to make them")
+    space = spaces.all[0]
+    scenes = store.select()
+    rows = {number: row[0] for number, row in spaces.rows(space, [one.id for one in scenes]).items()}
+    return write_folder(folder, scenes, rows, space.embedder.id, space.embedder.dim)
 
 
 def pack(store: SceneStore, folder: Path) -> int:

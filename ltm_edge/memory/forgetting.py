@@ -9,7 +9,24 @@ from ltm_edge.errors import InputError
 from ltm_edge.memory.records import Forgotten, Link, StoredScene
 from ltm_edge.memory.store import SceneStore
 
-__all__ = ["forget_scenes", "matching", "with_dependants"]
+__all__ = ["chosen", "forget_scenes", "matching", "with_dependants"]
+
+
+def chosen(
+    store: SceneStore, named: Sequence[StoredScene], query: str | None, before: int | None, session: str | None
+) -> Forgotten:
+    """What goes by names and conditions, all of which must hold where several are given, and what goes with it.
+
+    Raises:
+        InputError: neither a name nor a condition.
+    """
+    conditions = query is not None or before is not None or session is not None
+    if not named and not conditions:
+        raise InputError("forget: say what: ids, a query, a date or a session")
+    if not conditions:
+        return with_dependants(store, named)
+    found = {one.id: one for one in matching(store, query, before, session)}
+    return with_dependants(store, [one for one in named if one.id in found] if named else list(found.values()))
 
 
 def matching(store: SceneStore, query: str | None, before: int | None, session: str | None) -> list[StoredScene]:

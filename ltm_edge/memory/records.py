@@ -168,11 +168,13 @@ class Added:
         status: ``added``; ``strengthened`` if an older scene says the same; ``echo`` if all of it was recalled text,
             so that nothing new was stored.
         superseded: ids of older scenes that gave way to it.
+        strengthened: ids of recalled scenes whose words the response took up.
     """
 
     id: int
     status: str
     superseded: tuple[int, ...] = ()
+    strengthened: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
