@@ -6,6 +6,7 @@ The message says which file, what was found, what is allowed, at which byte, and
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import ClassVar
 
 from gguf_tools.printable import printable_path
@@ -191,3 +192,59 @@ class BadManifest(GgufError):
 
     code = "manifest"
     remedy = "put the bundle's own sidecar folder beside it, or make the bundle again with ltm-edge convert"
+
+
+class OutputExists(GgufError):
+    """There is a file or a folder already where one would be written."""
+
+    code = "exists"
+    remedy = "choose another name, or replace it with --force"
+
+
+class ManyProblems(GgufError):
+    """Several things are wrong; the message has all of them.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    code = "problems"
+
+    def __init__(self, path: str | os.PathLike[str], problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(path, "; ".join(self.problems), remedy="nothing was written")
+
+
+class BadSource(GgufError):
+    """A file of a bundle folder that is missing, damaged, or not what FORMAT.md says."""
+
+    code = "source"
+    remedy = "mend the file"
+
+
+class BadLora(GgufError):
+    """A LoRA whose files don't describe one: a half of a pair, an unknown alpha, NaN or infinite weights."""
+
+    code = "lora"
+    remedy = "save the adapter again with PEFT or llama.cpp's convert_lora_to_gguf.py"
+
+
+class UnsupportedLora(GgufError):
+    """A LoRA of a kind that can't be merged by adding low-rank products to the base's tensors."""
+
+    code = "lora-kind"
+    remedy = "merge it where it was trained, and convert the result with llama.cpp's convert_hf_to_gguf.py"
+
+
+class WrongBase(GgufError):
+    """A base model that a LoRA or a bundle folder was not made for."""
+
+    code = "wrong-base"
+    remedy = "name the base model that the LoRA was trained on"
+
+
+class UnsupportedType(GgufError):
+    """A tensor type that can't be written here."""
+
+    code = "outtype"
+    remedy = "choose another --outtype"

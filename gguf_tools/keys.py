@@ -49,6 +49,7 @@ LTM_NAME = "ltm.name"
 LTM_OVERLAY = "ltm.overlay"
 LTM_FIELD_ARCHITECTURE = "ltm.field_architecture"
 LTM_CURRICULUM = "ltm.curriculum"
+LTM_PROMPTS = "ltm.prompts"
 LTM_SCENE_TEMPLATE_PREFIX = "ltm.scene_template."
 LTM_BASE_SHA256 = "ltm.base.sha256"
 LTM_BASE_NAME = "ltm.base.name"
@@ -61,6 +62,7 @@ LTM_FIXED = (
     *LTM_REQUIRED,
     LTM_FIELD_ARCHITECTURE,
     LTM_CURRICULUM,
+    LTM_PROMPTS,
     LTM_BASE_SHA256,
     LTM_BASE_NAME,
     LTM_LORA_SHA256,

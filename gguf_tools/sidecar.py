@@ -7,14 +7,23 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_tools.errors import BadManifest, GgufError
 from gguf_tools.printable import printable
 
-__all__ = ["MANIFEST", "ManifestEntry", "check_sidecar", "is_safe_path", "read_manifest", "sidecar_folder"]
+__all__ = [
+    "MANIFEST",
+    "ManifestEntry",
+    "check_sidecar",
+    "file_sha256",
+    "is_safe_path",
+    "read_manifest",
+    "sidecar_folder",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 _MANIFEST_VERSION = 1
@@ -100,13 +109,42 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[ManifestEntr
     return entries
 
 
-def check_sidecar(folder: Path, sha256: str | None = None) -> list[str]:
-    """Everything that is wrong with a sidecar folder, one line each; empty if nothing is. Every file is read."""
+def write_manifest(folder: Path) -> str:
+    """Write the manifest of all files in a folder; returns its SHA-256.
+
+    Raises:
+        ValueError: a file's path is none that a manifest may hold, or there are too many.
+    """
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    unsafe = [path for path in paths if not is_safe_path(path)]
+    if unsafe or len(paths) > _MAX_FILES or len({path.casefold() for path in paths}) != len(paths):
+        raise ValueError(f"{folder}: {unsafe[0] if unsafe else 'too many files, or two that differ in case only'}")
+    files = [
+        {"path": path, "sha256": file_sha256(folder / path), "size": (folder / path).stat().st_size} for path in paths
+    ]
+    text = json.dumps({"files": files, "version": _MANIFEST_VERSION}, indent=2, sort_keys=True) + "\n"
+    raw = text.encode("ascii")
+    with (folder / MANIFEST).open("wb") as stream:
+        stream.write(raw)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashlib.sha256(raw).hexdigest()
+
+
+def check_sidecar(folder: Path, sha256: str | None = None, *, hasher: Callable[[Path], str] | None = None) -> list[str]:
+    """Everything that is wrong with a sidecar folder, one line each; empty if nothing is.
+
+    Args:
+        folder: the sidecar folder.
+        sha256: as for `read_manifest`.
+        hasher: gives the SHA-256 of a file, for callers that remember them; None reads every file.
+    """
     try:
         entries = read_manifest(folder, sha256)
     except GgufError as error:
         return [str(error)]
-    problems = [f"{entry.path}: {problem}" for entry in entries for problem in _wrong_file(folder, entry)]
+    hash_of = hasher or file_sha256
+    problems = [f"{entry.path}: {problem}" for entry in entries for problem in _wrong_file(folder, entry, hash_of)]
     listed = {entry.path for entry in entries} | {MANIFEST}
     problems += [f"{printable(name)}: {what}" for name, what in _strangers(folder, listed)]
     return problems
@@ -141,7 +179,7 @@ def _check_paths(file: Path, paths: list[str]) -> None:
         raise BadManifest(file, f"lists '{twice}' twice, or in two spellings that differ in case only")
 
 
-def _wrong_file(folder: Path, entry: ManifestEntry) -> Iterator[str]:
+def _wrong_file(folder: Path, entry: ManifestEntry, hash_of: Callable[[Path], str]) -> Iterator[str]:
     """What is wrong with one listed file. A link anywhere on the way to it counts: it may lead out of the folder."""
     path = folder
     try:
@@ -155,7 +193,7 @@ def _wrong_file(folder: Path, entry: ManifestEntry) -> Iterator[str]:
             yield "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"
         elif status.st_size != entry.size:
             yield f"has {status.st_size} bytes, the manifest says {entry.size}"
-        elif _sha256(path) != entry.sha256:
+        elif hash_of(path) != entry.sha256:
             yield "has another hash than the manifest says"
     except (FileNotFoundError, NotADirectoryError):
         yield "is missing"
@@ -172,7 +210,8 @@ def _strangers(folder: Path, listed: set[str]) -> Iterator[tuple[str, str]]:
                 yield relative, "isn't in the manifest"
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 lower-case hexadecimal digits."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))
     with path.open("rb", buffering=0) as file:

@@ -195,6 +195,13 @@ def test_every_error_has_a_malformation() -> None:
         errors.BadLtmValue,  # test_gguf_ltm
         errors.NewerFormat,  # test_gguf_ltm
         errors.BadManifest,  # test_sidecar
+        errors.OutputExists,  # test_bundle_files
+        errors.ManyProblems,  # tests/bundles
+        errors.BadSource,  # tests/bundles
+        errors.BadLora,  # tests/bundles
+        errors.UnsupportedLora,  # tests/bundles
+        errors.WrongBase,  # tests/bundles
+        errors.UnsupportedType,  # tests/bundles
     }
     classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.GgufError)}
     assert classes - {errors.GgufError} - elsewhere == {expected for _, expected, _ in CASES.values()}
