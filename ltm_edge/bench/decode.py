@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ltm_edge.bench.llama_loop import LlamaLoop, peak_memory
 from ltm_edge.bench.table import machine_line, number, render
 from ltm_edge.engine.decoder import Decoder, Pass, Sampling
 from ltm_edge.engine.model import LoadedModel, Tokens
@@ -35,6 +36,7 @@ _REQUESTS = (
 )
 _CHAIN = Sampling(temperature=0.4, top_k=40)  # the packaged overlay's
 _GREEDY = Sampling(temperature=0.0, repeat_penalty=1.1)
+_PLAIN = Sampling(temperature=0.0, repeat_penalty=1.0)  # what llama.cpp's greedy sampler does
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class DecodeReport:
         rounds: how often each request was answered in each way.
         load_after: how busy the machine was in the end.
         runs: every document.
+        peak_bytes: peak memory of ours and of llama.cpp's own loop with the same context; None where not measured.
     """
 
     machine: dict[str, Any]
@@ -85,6 +88,7 @@ class DecodeReport:
     rounds: int
     load_after: list[float]
     runs: tuple[Run, ...]
+    peak_bytes: tuple[int, int] | None = None
 
     def of(self, way: str, prompt: int | None = None) -> list[Run]:
         """Runs of a way, of all requests or of one."""
@@ -123,7 +127,10 @@ class DecodeReport:
 
     def summary(self) -> dict[str, float | None]:
         """The figures that the targets are about."""
+        peaks = self.peak_bytes
         return {
+            "plain_over_llama_cpp_loop": self.ratio(_LOOP, _PLAIN_KEPT, _per_sampled),
+            "peak_memory_over_llama_cpp": peaks[0] / peaks[1] if peaks else None,
             "free_over_constrained_greedy": self.ratio("free, greedy", "masks, greedy", _per_sampled),
             "free_over_constrained_sampled": self.ratio("free, sampled", "masks, sampled", _per_sampled),
             "choice_free_over_constrained_greedy": self.choice_ratio("masks, greedy", "free, greedy"),
@@ -176,6 +183,9 @@ class DecodeReport:
         lines += [
             "",
             "Ratios: of the best of the rounds, medians over requests.",
+            f"plain tokens/s over llama.cpp's own loop, prompt read by both before: "
+            f"{number(figures['plain_over_llama_cpp_loop'])}; peak memory over its: "
+            f"{number(figures['peak_memory_over_llama_cpp'])}",
             f"constrained over free tokens/s, sampled tokens only: greedy "
             f"{number(figures['free_over_constrained_greedy'])}, sampled "
             f"{number(figures['free_over_constrained_sampled'])}",
@@ -203,6 +213,8 @@ class DecodeReport:
         return "documents equal to those of 'compiled, greedy': " + ", ".join(counts)
 
 
+_LOOP = "llama.cpp's own loop"
+_PLAIN_KEPT = "plain, greedy, prompt kept"
 _HEAD = ("", "tokens", "forced", "s/scene", "ms/token", "prefill ms", "ms/sampled", "choice ms", "complete")
 
 
@@ -261,6 +273,19 @@ class _Ours:
             ms_choice=choice,
             complete=done.complete,
             text=done.text,
+        )
+
+    def plain(self, prompt: int, tokens: Tokens, limit: int) -> Run:
+        """Free text behind a prompt that is read before the clock starts; every decode counts, all around it too."""
+        self._decoder.clear()
+        self._decoder.commit(tokens)
+        begin = time.perf_counter()
+        done = self._decoder.write(tokens, max_tokens=limit, sampling=_PLAIN)
+        seconds = time.perf_counter() - begin
+        decodes = len(done.tokens) + done.complete
+        ms = 1e3 * seconds / decodes
+        return Run(
+            _PLAIN_KEPT, prompt, decodes, 0, seconds, 0.0, ms, done.ms_sample / decodes, done.complete, done.text
         )
 
     def _steps(self, done: Pass, constrained: bool) -> tuple[int, int]:
@@ -353,6 +378,7 @@ def bench_decode(
         gbnf = template_gbnf(bundle.templates[_TEMPLATE], names)
         ours = _Ours(Decoder(model), gbnf)
         theirs = _LlamaCppPython(model.path, _CTX, model.threads, gbnf, limit)
+        loop = LlamaLoop(model.path, _CTX, model.threads)
         runs: list[Run] = []
         requests = [_prompt(model, bundle.templates[_TEMPLATE], text) for text in _REQUESTS[:prompts]]
         for tokens in requests:  # masks, pages and caches of both are warm from here on
@@ -362,6 +388,9 @@ def bench_decode(
             for prompt, tokens in enumerate(requests):
                 progress(f"round {round_ + 1} of {rounds}, request {prompt + 1} of {len(requests)}")
                 runs += _turn(ours, theirs, prompt, tokens, replace(_CHAIN, seed=round_), limit)
+                runs += _plain(ours, loop, prompt, tokens, limit, ours_first=round_ % 2 == 0)
+        loop.close()
+        progress("peak memory")
         return DecodeReport(
             machine=machine,
             model=model.description,
@@ -369,6 +398,7 @@ def bench_decode(
             rounds=rounds,
             load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
             runs=tuple(runs),
+            peak_bytes=peak_memory(model.path, _CTX, model.threads),
         )
 
 
@@ -386,6 +416,19 @@ def _turn(
     sampled = ours.run("masks, sampled", prompt, tokens, "masks", chain, limit)
     free_sampled = ours.run("free, sampled", prompt, tokens, "", chain, sampled.tokens)
     return compiled, kept, plain, plain_kept, masks, masks_kept, free, sampled, free_sampled
+
+
+def _plain(
+    ours: _Ours, loop: LlamaLoop, prompt: int, tokens: Tokens, limit: int, *, ours_first: bool
+) -> tuple[Run, Run]:
+    """Free text by ours and by llama.cpp's own loop, as many decodes of each."""
+    plain = ours.plain(prompt, tokens, limit)
+    loop.read(tokens)
+    _, seconds = loop.write(plain.tokens)
+    if not ours_first:
+        plain = ours.plain(prompt, tokens, limit)
+    ms = 1e3 * seconds / plain.tokens
+    return plain, Run(_LOOP, prompt, plain.tokens, 0, seconds, 0.0, ms, 0.0, plain.complete, "")
 
 
 def _prompt(model: LoadedModel, template: Template, request: str) -> Tokens:

@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there_is_one_line():
 def test_decode_writes_every_request_in_every_way():
     report = figures("decode", "--rounds", "1", "--requests", "1", "--threads", "1", "--tokens", "60")
     runs = {run["way"]: run for run in report["runs"]}
-    assert len(runs) == 9
+    assert len(runs) == 11
     for way in ("compiled, greedy", "masks, greedy", "masks, sampled"):
         assert runs[way]["complete"], way
     assert runs["compiled, greedy"]["forced"] > 0
@@ -85,6 +85,11 @@ def test_decode_writes_every_request_in_every_way():
     assert runs["free, greedy"]["tokens"] <= runs["masks, greedy"]["tokens"]
     assert report["summary"]["scene_over_llama_cpp_python"] > 0
     assert 0 < report["summary"]["forced_share"] < 1
+    assert runs["llama.cpp's own loop"]["tokens"] == runs["plain, greedy, prompt kept"]["tokens"]
+    assert report["summary"]["plain_over_llama_cpp_loop"] > 0
+    # Sizes don't depend on what else the machine does.
+    if report["peak_bytes"] is not None:
+        assert report["summary"]["peak_memory_over_llama_cpp"] < 1.1
 
 
 def test_turn_compares_the_passes_of_a_turn():
