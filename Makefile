@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 LLAMA := llama-cpp-python==0.3.36
-NATIVE := CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.h')
+NATIVE := CMakeLists.txt cmake/hnswlib.cmake $(shell find csrc -name '*.cpp' -o -name '*.h')
 CPP_SOURCES = $(shell find csrc tests/cpp -name '*.cpp' -o -name '*.h')
 CPP_BUILD := build/cpp
 FUZZ_INPUTS ?= 1000000
@@ -95,10 +95,12 @@ $(STAMPS)/vocabularies: $(STAMPS)/venv tools/fetch_vocabularies.py
 	$(BIN)/python tools/fetch_vocabularies.py build/vocabularies
 	touch $@
 
-# The long versions of the randomised tests: ten thousand decodes and documents. Run before a release.
+# The long versions of the randomised tests: ten thousand decodes and documents, 200 kills, 200 cancels, 1000 turns.
+# Run before a release.
 soak: env vocabularies
 	@LTM_SOAK=200 $(BIN)/python -m pytest tests/matcher/test_landing.py tests/matcher/test_forced_tokens.py --timeout 7200
 	LTM_SOAK=200 $(BIN)/python -m pytest tests/memory/test_faults.py -k killed --timeout 7200
+	LTM_SOAK=200 $(BIN)/python -m pytest tests/engine/test_endurance.py tests/engine/test_state_files.py --timeout 7200
 
 # A million random grammars, texts and cache files through the grammar engine, with sanitizers: over an hour on one core.
 fuzz: env
