@@ -25,6 +25,8 @@ const char* class_name(ErrorCode code) {
             return "InputError";
         case ErrorCode::memory:
             return "MemoryStoreError";
+        case ErrorCode::index_stale:
+            return "IndexStale";
     }
     return "LtmError";
 }

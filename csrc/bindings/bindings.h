@@ -11,5 +11,6 @@ void bind_engine(pybind11::module_& m);
 void bind_grammar(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 void bind_embedder(pybind11::module_& m);
+void bind_memory(pybind11::module_& m);
 
 }  // namespace ltm

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m) {
     ltm::bind_engine(m);
     ltm::bind_context(m);
     ltm::bind_embedder(m);
+    ltm::bind_memory(m);
     ltm::bind_bench(m);
 }

@@ -12,6 +12,8 @@ namespace {
 constexpr float kCodeMax = 127.0F;
 // Covers the rounding of the float32 arithmetic in the bounds; scores are at most 1.
 constexpr float kRounding = 4e-6F;
+// How far the square of a unit vector's length may be from 1.
+constexpr float kUnit = 1e-2F;
 
 }  // namespace
 
@@ -38,7 +40,7 @@ void FlatRows::set(std::int64_t id, const float* unit) {
     const auto it = rows_.find(id);
     if (it != rows_.end()) {
         std::copy_n(unit, dim_, vectors_.data() + it->second * dim_);
-        encode(it->second);
+        encode_row(it->second);
         return;
     }
     const std::size_t row = size();
@@ -49,7 +51,7 @@ void FlatRows::set(std::int64_t id, const float* unit) {
     codes_.resize(codes_.size() + dim_);
     scales_.push_back(0.0F);
     losses_.push_back(0.0F);
-    encode(row);
+    encode_row(row);
 }
 
 void FlatRows::erase(std::size_t row) {
@@ -79,21 +81,33 @@ void FlatRows::shrink() {
     rows_.rehash(0);
 }
 
-void FlatRows::encode(std::size_t row) {
-    const float* const v = vectors_.data() + row * dim_;
-    std::int8_t* const code = codes_.data() + row * dim_;
-    float largest = 0.0F;
-    for (std::size_t i = 0; i < dim_; ++i) largest = std::max(largest, std::fabs(v[i]));
-    const float scale = largest / kCodeMax;
-    double lost = 0.0;
-    for (std::size_t i = 0; i < dim_; ++i) {
-        const float rounded = std::nearbyint(v[i] / scale);
-        code[i] = static_cast<std::int8_t>(std::clamp(rounded, -kCodeMax, kCodeMax));
-        const double rest = static_cast<double>(v[i]) - static_cast<double>(scale) * code[i];
-        lost += rest * rest;
+void FlatRows::encode_row(std::size_t row) noexcept {
+    const Encoding made = encode(vector(row), dim_, codes_.data() + row * dim_);
+    scales_[row] = made.scale;
+    losses_[row] = made.loss;
+}
+
+bool FlatRows::prepare(std::vector<std::int64_t> ids) {
+    ids_ = std::move(ids);
+    rows_.reserve(ids_.size());
+    for (std::size_t row = 0; row < ids_.size(); ++row) {
+        if (ids_[row] < 0 || !rows_.emplace(ids_[row], row).second) return false;
     }
-    scales_[row] = scale;
-    losses_[row] = std::nextafter(static_cast<float>(std::sqrt(lost)), 2.0F);
+    vectors_.resize(ids_.size() * dim_);
+    codes_.resize(ids_.size() * dim_);
+    scales_.resize(ids_.size());
+    losses_.resize(ids_.size());
+    return true;
+}
+
+bool FlatRows::seal(std::size_t begin, std::size_t end) noexcept {
+    for (std::size_t row = begin; row < end; ++row) {
+        const Encoding made = encode(vector(row), dim_, codes_.data() + row * dim_);
+        if (!(std::fabs(made.square - 1.0F) < kUnit)) return false;
+        scales_[row] = made.scale;
+        losses_[row] = made.loss;
+    }
+    return true;
 }
 
 void FlatRows::search(const float* query, std::size_t k, TopK& best) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memory/top_k.h"
+#include "memory/uninitialized.h"
 
 namespace ltm::memory {
 
@@ -24,6 +25,11 @@ class FlatRows {
     [[nodiscard]] std::int64_t id(std::size_t row) const noexcept { return ids_[row]; }
     [[nodiscard]] const float* vector(std::size_t row) const noexcept { return vectors_.data() + row * dim_; }
 
+    [[nodiscard]] std::span<const std::int64_t> ids() const noexcept { return ids_; }
+    // The copy in eight bits: vector = scale * code, nearly.
+    [[nodiscard]] const std::int8_t* code(std::size_t row) const noexcept { return codes_.data() + row * dim_; }
+    [[nodiscard]] float scale(std::size_t row) const noexcept { return scales_[row]; }
+
     void reserve(std::size_t rows);
     // Adds a row, or overwrites the one with this id. `unit` is float32[dim] of length 1.
     void set(std::int64_t id, const float* unit);
@@ -32,19 +38,26 @@ class FlatRows {
     // Gives back room that nothing uses.
     void shrink();
 
+    // Makes room for rows whose vectors are yet to be written to `block`; the rows must be empty. False: an id occurs
+    // twice or is negative.
+    [[nodiscard]] bool prepare(std::vector<std::int64_t> ids);
+    [[nodiscard]] float* block() noexcept { return vectors_.data(); }
+    // Takes over rows [begin, end) of `block`. False: one isn't of length 1.
+    [[nodiscard]] bool seal(std::size_t begin, std::size_t end) noexcept;
+
     // The best rows by filter and refine.
     void search(const float* query, std::size_t k, TopK& best) const;
     [[nodiscard]] std::size_t bytes() const noexcept;
 
   private:
-    void encode(std::size_t row);
+    void encode_row(std::size_t row) noexcept;
 
     std::size_t dim_;
     std::vector<std::int64_t> ids_;
-    std::vector<float> vectors_;      // [n, dim]
-    std::vector<std::int8_t> codes_;  // [n, dim]
-    std::vector<float> scales_;       // [n]: vector = scale * code, nearly
-    std::vector<float> losses_;       // [n]: length of what that leaves out, rounded up
+    std::vector<float, Uninitialized<float>> vectors_;            // [n, dim]
+    std::vector<std::int8_t, Uninitialized<std::int8_t>> codes_;  // [n, dim]
+    std::vector<float> scales_;                                   // [n]
+    std::vector<float> losses_;                                   // [n]: length of what the codes leave out, rounded up
     std::unordered_map<std::int64_t, std::size_t> rows_;
 };
 

@@ -1,6 +1,9 @@
 #include "memory/kernels.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
 #include <vector>
 
 // One body for all instruction sets: the compiler vectorises it anew in each function that it is inlined into. NEON and
@@ -96,8 +99,55 @@ LTM_INLINE void scan_codes_body(const std::int16_t* query, const std::int8_t* co
     }
 }
 
-LTM_INLINE float minus_dot_body(const void* a, const void* b, const void* dim) {
-    return -dot_body(static_cast<const float*>(a), static_cast<const float*>(b), *static_cast<const std::size_t*>(dim));
+LTM_INLINE Encoding encode_body(const float* v, std::size_t n, std::int8_t* code) {
+    std::array<float, kLanes> most{}, lost{}, whole{};
+    std::size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        for (std::size_t j = 0; j < kLanes; ++j) {
+            const float size = std::fabs(v[i + j]);
+            most[j] = most[j] < size ? size : most[j];
+        }
+    }
+    for (; i < n; ++i) most[0] = std::max(most[0], std::fabs(v[i]));
+    const float largest = *std::max_element(most.begin(), most.end());
+    const float scale = largest / 127.0F;
+    const float factor = largest > 0.0F ? 127.0F / largest : 0.0F;
+    constexpr float kShift = 12582912.0F;  // 1.5 * 2**23: adding it leaves no room for a fraction, which rounds
+    const auto one = [&](std::size_t at, std::size_t lane) {
+        const float shifted = v[at] * factor + kShift;
+        const float rounded = shifted - kShift;
+        code[at] = static_cast<std::int8_t>(static_cast<std::int32_t>(rounded));
+        const float rest = v[at] - scale * rounded;
+        lost[lane] += rest * rest;
+        whole[lane] += v[at] * v[at];
+    };
+    for (i = 0; i + kLanes <= n; i += kLanes) {
+        for (std::size_t j = 0; j < kLanes; ++j) one(i + j, j);
+    }
+    for (; i < n; ++i) one(i, 0);
+    float loss = 0.0F;
+    float square = 0.0F;
+    for (std::size_t j = 0; j < kLanes; ++j) {
+        loss += lost[j];
+        square += whole[j];
+    }
+    // A sum of 65536 squares in eight lanes is off by a two-thousandth at most.
+    return {scale, std::sqrt(loss) * 1.001F + 1e-7F, square};
+}
+
+LTM_INLINE float minus_dot_of_codes_body(const void* a, const void* b, const void* dim) {
+    const std::size_t n = *static_cast<const std::size_t*>(dim);
+    float scale_a = 0.0F;
+    float scale_b = 0.0F;
+    std::memcpy(&scale_a, a, sizeof scale_a);
+    std::memcpy(&scale_b, b, sizeof scale_b);
+    const auto* const codes_a = static_cast<const std::int8_t*>(a) + sizeof scale_a;
+    const auto* const codes_b = static_cast<const std::int8_t*>(b) + sizeof scale_b;
+    std::int32_t total = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        total += static_cast<std::int16_t>(codes_a[i]) * static_cast<std::int16_t>(codes_b[i]);
+    }
+    return -(scale_a * scale_b) * static_cast<float>(total);
 }
 
 #define LTM_VERSION(suffix, attribute)                                                                                 \
@@ -109,11 +159,18 @@ LTM_INLINE float minus_dot_body(const void* a, const void* b, const void* dim) {
                                        std::size_t n, std::int32_t* products) noexcept {                               \
         scan_codes_body(query, codes, rows, n, products);                                                              \
     }                                                                                                                  \
-    attribute float minus_dot_##suffix(const void* a, const void* b, const void* dim) noexcept {                       \
-        return minus_dot_body(a, b, dim);                                                                              \
+    attribute Encoding encode_##suffix(const float* v, std::size_t n, std::int8_t* code) noexcept {                    \
+        return encode_body(v, n, code);                                                                                \
     }                                                                                                                  \
-    constexpr Kernels k_##suffix = {#suffix, dot_##suffix, dot_and_square_##suffix, scan_codes_##suffix,               \
-                                    minus_dot_##suffix};
+    attribute float minus_dot_of_codes_##suffix(const void* a, const void* b, const void* dim) noexcept {              \
+        return minus_dot_of_codes_body(a, b, dim);                                                                     \
+    }                                                                                                                  \
+    constexpr Kernels k_##suffix = {#suffix,                                                                           \
+                                    dot_##suffix,                                                                      \
+                                    dot_and_square_##suffix,                                                           \
+                                    scan_codes_##suffix,                                                               \
+                                    encode_##suffix,                                                                   \
+                                    minus_dot_of_codes_##suffix};
 
 LTM_VERSION(baseline, )
 #ifdef LTM_X86_VERSIONS
@@ -155,9 +212,13 @@ void scan_codes(const std::int16_t* query, const std::int8_t* codes, std::size_t
     kBest.scan_codes(query, codes, rows, n, products);
 }
 
-float minus_dot(const void* a, const void* b, const void* dim) noexcept { return kBest.minus_dot(a, b, dim); }
+Encoding encode(const float* v, std::size_t n, std::int8_t* code) noexcept { return kBest.encode(v, n, code); }
 
-Distance distance_kernel() noexcept { return kBest.minus_dot; }
+float minus_dot_of_codes(const void* a, const void* b, const void* dim) noexcept {
+    return kBest.minus_dot_of_codes(a, b, dim);
+}
+
+Distance code_distance_kernel() noexcept { return kBest.minus_dot_of_codes; }
 
 const char* kernel_name() noexcept { return kBest.name; }
 

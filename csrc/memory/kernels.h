@@ -21,13 +21,21 @@ struct DotAndSquare {
 void scan_codes(const std::int16_t* query, const std::int8_t* codes, std::size_t rows, std::size_t n,
                 std::int32_t* products) noexcept;
 
-// hnswlib's signature; `dim` points to a std::size_t. Minus the dot product: the graph only compares, and a score read
-// back from it is then bit for bit the one a scan computes.
-[[nodiscard]] float minus_dot(const void* a, const void* b, const void* dim) noexcept;
+// A vector in eight bits: v = scale * code, nearly.
+struct Encoding {
+    float scale;
+    float loss;    // length of what that leaves out, rounded up
+    float square;  // dot(v, v)
+};
+[[nodiscard]] Encoding encode(const float* v, std::size_t n, std::int8_t* code) noexcept;
 
-// Pointer to the chosen version of minus_dot, to call without a detour.
+// hnswlib's signature; `dim` points to a std::size_t. Minus the dot product of two vectors in eight bits, each a
+// float32 scale with its codes behind.
+[[nodiscard]] float minus_dot_of_codes(const void* a, const void* b, const void* dim) noexcept;
+
+// Pointer to the chosen version of minus_dot_of_codes, to call without a detour.
 using Distance = float (*)(const void*, const void*, const void*);
-[[nodiscard]] Distance distance_kernel() noexcept;
+[[nodiscard]] Distance code_distance_kernel() noexcept;
 
 // Which version runs here: "baseline", "avx2" or "avx512".
 [[nodiscard]] const char* kernel_name() noexcept;
@@ -38,7 +46,8 @@ struct Kernels {
     float (*dot)(const float*, const float*, std::size_t) noexcept;
     DotAndSquare (*dot_and_square)(const float*, const float*, std::size_t) noexcept;
     void (*scan_codes)(const std::int16_t*, const std::int8_t*, std::size_t, std::size_t, std::int32_t*) noexcept;
-    float (*minus_dot)(const void*, const void*, const void*) noexcept;
+    Encoding (*encode)(const float*, std::size_t, std::int8_t*) noexcept;
+    float (*minus_dot_of_codes)(const void*, const void*, const void*) noexcept;
 };
 [[nodiscard]] std::span<const Kernels> supported_kernels() noexcept;
 

@@ -6,7 +6,7 @@
 
 namespace ltm {
 
-enum class ErrorCode { grammar, engine, context_full, cancelled, model, invalid_argument, memory };
+enum class ErrorCode { grammar, engine, context_full, cancelled, model, invalid_argument, memory, index_stale };
 
 class Error : public std::runtime_error {
   public:

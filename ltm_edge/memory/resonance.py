@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltm_edge.errors import InputError
+from ltm_edge.native import core
 
 __all__ = ["PARTS", "Candidates", "ResonanceQuery", "ResonanceWeights", "diversify", "resonate"]
 
@@ -111,26 +112,21 @@ def resonate(
         raise InputError(f"resonance: weights must be finite, not negative and not all zero, found {w.tolist()}")
     if not (np.isfinite(half_life) and half_life > 0):
         raise InputError(f"resonance: half-life must be positive seconds, found {half_life!r}")
+    wanted = query.archetypes if query.archetypes is not None and query.archetypes.any() else None
     n = len(candidates.age)
-    parts = np.full((n, len(PARTS)), np.nan, dtype=np.float32)
-    pairs = (
-        (0, query.meaning, candidates.meaning),
-        (2, query.tension, candidates.tension),
-        (3, query.will, candidates.centre),
+    scores, parts = core().resonate(
+        candidates.age,
+        candidates.strength,
+        w.tolist(),
+        half_life,
+        *_pair(query.meaning, candidates.meaning, n),
+        *_pair(query.tension, candidates.tension, n),
+        *_pair(query.will, candidates.centre, n),
+        candidates.words,
+        wanted,
+        candidates.archetypes,
     )
-    for column, ours, theirs in pairs:
-        if ours is not None and theirs is not None:
-            parts[:, column] = _cosine(ours, theirs)
-    if candidates.words is not None:
-        parts[:, 1] = np.clip(np.nan_to_num(candidates.words), 0, 1)
-    if query.archetypes is not None and candidates.archetypes is not None and query.archetypes.any():
-        both = _ones(candidates.archetypes & query.archetypes)
-        parts[:, 4] = both / np.maximum(1, _ones(candidates.archetypes | query.archetypes))
-    parts[:, 5] = np.exp2(-np.maximum(0, candidates.age) / half_life)
-    parts[:, 6] = candidates.strength / (1 + candidates.strength)
-    used = ~np.isnan(parts).all(axis=0) if n else np.ones(len(PARTS), dtype=bool)
-    total = np.nan_to_num(parts[:, used]) @ w[used] / max(w[used].sum(), 1e-12)
-    return total.astype(np.float32), parts
+    return scores, parts
 
 
 def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> Ids:
@@ -153,29 +149,13 @@ def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> Ids:
     """
     if not 0 <= lam <= 1 or k < 0 or len(scores) != len(vectors) or not np.isfinite(scores).all():
         raise InputError("diversify: scores float32 [n], vectors float32 [n, dim], k >= 0 and 0 <= lam <= 1 expected")
-    unit = np.nan_to_num(vectors.astype(np.float64))
-    norms = np.linalg.norm(unit, axis=1, keepdims=True)
-    unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0)
-    nearest = np.zeros(len(scores))
-    left = np.ones(len(scores), dtype=bool)
-    taken: list[int] = []
-    for _ in range(min(k, len(scores))):
-        best = int(np.where(left, lam * scores - (1 - lam) * nearest, -np.inf).argmax())
-        taken.append(best)
-        left[best] = False
-        nearest = np.maximum(nearest, unit @ unit[best])
-    return np.array(taken, dtype=np.int64)
+    order: Ids = core().diversify(scores, vectors, k, lam)
+    return order
 
 
-def _cosine(query: Floats, rows: Floats) -> Floats:
-    if rows.ndim != 2 or query.shape != rows.shape[1:] or not np.isfinite(query).all():
-        raise InputError(f"resonance: query of shape {query.shape} against candidates of shape {rows.shape}")
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.linalg.norm(query)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cosine: Floats = np.clip(np.nan_to_num((rows @ query) / norms, nan=0, posinf=0, neginf=0), 0, 1)
-    return cosine
-
-
-def _ones(bits: Bits) -> npt.NDArray[np.int64]:
-    counts: npt.NDArray[np.int64] = np.unpackbits(bits.view(np.uint8), axis=-1).sum(axis=-1)
-    return counts
+def _pair(query: Floats | None, rows: Floats | None, n: int) -> tuple[Floats, Floats] | tuple[None, None]:
+    if query is None or rows is None:
+        return None, None
+    if rows.ndim != 2 or len(rows) != n or query.shape != rows.shape[1:] or not np.isfinite(query).all():
+        raise InputError(f"resonance: query of shape {query.shape} against {n} candidates of shape {rows.shape}")
+    return query, rows

@@ -45,7 +45,21 @@ void kernels_agree_with_plain_loops() {
         for (const Kernels& k : supported_kernels()) {
             CHECK(std::fabs(k.dot(a.data(), b.data(), n) - product) < 1e-5);
             CHECK_EQ(k.dot(a.data(), b.data(), n), k.dot(b.data(), a.data(), n));
-            CHECK_EQ(k.minus_dot(a.data(), b.data(), &n), -k.dot(a.data(), b.data(), n));
+            std::vector<std::int8_t> code(n);
+            const Encoding made = k.encode(a.data(), n, code.data());
+            double rest = 0.0;
+            for (std::size_t i = 0; i < n; ++i) {
+                rest += std::pow(a[i] - static_cast<double>(made.scale) * code[i], 2);
+            }
+            CHECK(std::sqrt(rest) <= made.loss && made.loss <= 1.01 * std::sqrt(rest) + 1e-6);
+            CHECK(std::fabs(made.square - 1.0F) < 1e-5F);
+            std::vector<std::byte> coded(sizeof(float) + n);
+            std::memcpy(coded.data(), &made.scale, sizeof(float));
+            std::memcpy(coded.data() + sizeof(float), code.data(), n);
+            std::int64_t of_codes = 0;
+            for (const std::int8_t c : code) of_codes += c * c;
+            CHECK_EQ(k.minus_dot_of_codes(coded.data(), coded.data(), &n),
+                     -(made.scale * made.scale) * static_cast<float>(of_codes));
             const DotAndSquare both = k.dot_and_square(a.data(), b.data(), n);
             CHECK(std::fabs(both.product - product) < 1e-5);
             CHECK(std::fabs(both.square - square) < 1e-5);
