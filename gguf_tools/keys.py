@@ -23,6 +23,9 @@ GENERAL_TYPE = "general.type"
 
 ADAPTER_TYPE = "adapter.type"
 ADAPTER_LORA_ALPHA = "adapter.lora.alpha"
+# Ours: hash of the base that a LoRA was made for, and the head gates that were made part of one, as JSON.
+ADAPTER_BASE_SHA256 = "adapter.base.sha256"
+ADAPTER_HEAD_GATES = "adapter.head_gates"
 
 SPLIT_NO = "split.no"
 SPLIT_COUNT = "split.count"
