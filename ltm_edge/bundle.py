@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -19,6 +19,8 @@ from ltm_edge.schemas.prompts import Prompts, parse_prompts
 from ltm_edge.schemas.template import Template, parse_template
 
 if TYPE_CHECKING:
+    from ltm_edge.loop.remembering import Clock
+    from ltm_edge.scene_memory import SceneMemory
     from ltm_edge.session import Session
     from ltm_edge.turn import Turn
 
@@ -273,6 +275,8 @@ class Bundle:
         lang: str | None = None,
         form: str = "auto",
         sampling: Mapping[str, Any] | None = None,
+        memory: SceneMemory | None = None,
+        clock: Clock | None = None,
     ) -> Session:
         """Start a conversation.
 
@@ -284,6 +288,8 @@ class Bundle:
             lang: language of the answers; None: the request's.
             form: ``auto``, ``text``, ``yaml``, ``json``, ``image`` or ``refusal``.
             sampling: settings such as ``temperature``, ``max_tokens`` or ``seed``.
+            memory: scene memory to recall from and to store in; None: none. The session doesn't close it.
+            clock: gives the time that scenes are stored with; None: the machine's.
 
         Raises:
             InputError: a setting is unknown or out of range.
@@ -292,9 +298,37 @@ class Bundle:
         from ltm_edge.session import Session
 
         given = {"system": system, "template": template, "lang": lang, "form": form, **(sampling or {})}
-        session = Session(self, name=name, history=history, settings=given)
+        session = Session(self, name=name, history=history, settings=given, memory=memory, clock=clock)
         self._sessions.append(session)
         return session
+
+    def open_memory(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        notice: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        timeout: float = 10.0,
+    ) -> SceneMemory:
+        """Open a scene memory with the numbers of this bundle's overlay; close it after the sessions that use it.
+
+        Args:
+            path: its folder; None: the user's own.
+            notice: gets sentences for the user.
+            progress: gets (done, all) while scenes are embedded.
+            timeout: seconds to wait for another process that writes.
+
+        Raises:
+            MemoryStoreError: can't be read, damaged, of a newer version, or in use for too long.
+        """
+        from ltm_edge.memory.records import Policy
+        from ltm_edge.scene_memory import SceneMemory
+
+        names = {name: key for of in self.overlay_set.archetype_names().values() for key, name in of.items()}
+        policy = Policy.from_overlay(self.overlay.memory)
+        return SceneMemory.open(
+            path, policy=policy, archetype_ids=names, notice=notice, progress=progress, timeout=timeout
+        )
 
     def _forget(self, session: Session) -> None:
         if session in self._sessions:

@@ -13,6 +13,7 @@ def explain(trace: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     _template(lines, trace)
     _prompt(lines, trace)
+    _memory(lines, trace)
     passes = [entry for entry in _list(trace, "passes") if isinstance(entry, Mapping)]
     for number, entry in enumerate(passes, start=1):
         _pass(lines, entry, number if len(passes) > 1 else 0)
@@ -89,6 +90,60 @@ def _prompt(lines: list[str], trace: Mapping[str, Any]) -> None:
     dropped = _number(prompt, "dropped_turns")
     if dropped:
         lines.append(f"{_count(dropped, 'earlier turn')} did not fit into the context and could not be seen.")
+
+
+def _memory(lines: list[str], trace: Mapping[str, Any]) -> None:
+    """What was brought up and why, and what became of the turn."""
+    memory = _mapping(trace, "memory")
+    if not memory:
+        return
+    times, hits = _mapping(memory, "ms"), [hit for hit in _list(memory, "recalled") if isinstance(hit, Mapping)]
+    spent = _number(times, "recall")
+    took = f" (searched in {_duration(spent)})" if spent is not None else ""
+    if hits:
+        tokens = _number(memory, "tokens") or 0
+        lines.append(f"Memory brought up {_count(len(hits), 'scene')} in {_count(tokens, 'token')}{took}:")
+        lines += [_recalled(hit) for hit in hits]
+    else:
+        lines.append(f"Memory brought up nothing: no earlier scene was close enough{took}.")
+    stored = _mapping(memory, "stored")
+    spent = _number(times, "store")
+    if stored:
+        kind = _STORED.get(str(stored.get("status")), "It went into memory as scene {id}")
+        line = kind.format(id=stored.get("id")) + (f", in {_duration(spent)}" if spent is not None else "")
+        for key, words in (("superseded", "took the place of"), ("strengthened", "strengthened")):
+            numbers = [str(number) for number in _list(stored, key)]
+            line += f"; it {words} scene{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else ""
+        lines.append(f"{line}.")
+    else:
+        lines.append("This turn was not stored in memory.")
+
+
+_STORED = {
+    "added": "It was stored as scene {id}",
+    "strengthened": "It says the same as scene {id}, which grew stronger instead",
+    "echo": "It only repeats what was recalled; scene {id} grew stronger instead",
+}
+
+_VIA = {
+    "predecessor": "came before",
+    "successor": "came after",
+    "arc": "sums up",
+    "newer": "took the place of what hangs on",
+    "original": "is what was repeated by",
+}
+
+
+def _recalled(hit: Mapping[str, Any]) -> str:
+    line = f"  scene {hit.get('id')} of {str(hit.get('created', ''))[:10]}"
+    said = hit.get("said")
+    if said:
+        line += f", “{said}”"
+    score, parts = _number(hit, "score"), _mapping(hit, "parts")
+    if parts:
+        named = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if _is_number(value))
+        return f"{line}: resonance {score or 0:.2f} from {named}."
+    return f"{line}: {_VIA.get(str(hit.get('via')), 'hangs on')} scene {hit.get('of')}."
 
 
 def _prompt_counts(trace: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -141,6 +141,11 @@ class SceneMemory:
         say = notice or (lambda message: None)
         return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress)
 
+    @property
+    def writable(self) -> bool:
+        """False where the folder can't be written; then recalling is all that works."""
+        return self._store.writable
+
     # Adding.
 
     @_exclusive
@@ -155,6 +160,8 @@ class SceneMemory:
         provenance: str = "said",
         predecessor: int | None = None,
         recalled: Sequence[int] = (),
+        shown: Sequence[int] = (),
+        replaces: int | None = None,
         at: Moment = None,
         keys: Sequence[str] = (),
         pinned: bool = False,
@@ -172,6 +179,8 @@ class SceneMemory:
             session, template, phase, provenance: where it comes from.
             predecessor: id of the scene before it; None: the last one of the session.
             recalled: ids of the scenes that were recalled for this turn.
+            shown: ids of scenes that stood in the prompt from before; what repeats them isn't new either.
+            replaces: id of a scene that is forgotten in the same transaction, such as the answer before this one.
             at: when it was told; None: now, a number is seconds since 1970.
             keys: further words it is found by.
             pinned: always a candidate, never decays.
@@ -192,7 +201,7 @@ class SceneMemory:
             keys=tuple(keys),
             pinned=pinned,
         )
-        return self._writer.add(new, recalled)
+        return self._writer.add(new, recalled, shown, replaces)
 
     @_exclusive
     def edit(
@@ -256,6 +265,7 @@ class SceneMemory:
         session: str | None = None,
         exclude: Iterable[int] = (),
         history: bool = False,
+        least: float = 0.0,
         at: Moment = None,
     ) -> list[Recall]:
         """The scenes that resonate most with a request, followed by what hangs on them in their chains.
@@ -272,6 +282,8 @@ class SceneMemory:
             session: only scenes of this session.
             exclude: ids that aren't wanted.
             history: superseded scenes count as well.
+            least: only scenes whose meaning is at least so like the request's, and what hangs on them; scenes that no
+                vectors could be compared with need half of the request's telling words. 0: the best there are.
             at: the moment from which ages count; None: now.
 
         Returns:
@@ -291,6 +303,7 @@ class SceneMemory:
             session=session,
             exclude=exclude,
             history=history,
+            least=least,
         )
 
     @_exclusive

@@ -14,6 +14,7 @@ from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
 from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
 from ltm_edge.loop.prompt import Known, next_prompt
+from ltm_edge.loop.remembering import Clock, Remembering, Reminder, added_by
 from ltm_edge.loop.respond import MetaResponder
 from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
 from ltm_edge.scene.clean import clean_request
@@ -26,10 +27,13 @@ from ltm_edge.turn import Turn
 
 if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
+    from ltm_edge.scene_memory import SceneMemory
 
 __all__ = ["Reply", "Session"]
 
 _log = logging.getLogger(__name__)
+
+_ARC = 3  # scenes from which a session's end is worth a look for arcs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,31 @@ class Session:
 
     Belongs to one thread at a time: a second :meth:`send` while one is running raises SessionBusy. :meth:`cancel` may
     be called from any thread and from a signal handler. Sessions of one bundle share its weights and nothing else.
+
+    Attributes:
+        bundle: the model and its overlay.
+        name: what it is called, in the trace and in memory; None: it has no name.
+        memory: the scene memory that turns recall from and store in; None: there is none. It may be set between two
+            turns; whoever opened it closes it.
     """
 
     def __init__(
-        self, bundle: Bundle, *, name: str | None, history: Iterable[Turn], settings: Mapping[str, Any]
+        self,
+        bundle: Bundle,
+        *,
+        name: str | None,
+        history: Iterable[Turn],
+        settings: Mapping[str, Any],
+        memory: SceneMemory | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Use :meth:`Bundle.session`."""
         self.bundle = bundle
         self.name = name
+        self.memory = memory
+        self._clock: Clock = clock or (lambda: None)
+        self._unnamed = secrets.token_hex(4)
+        self._stored = 0
         overlay = bundle.overlay_set
         model = bundle.model
         sampling = overlay.overlay.sampling
@@ -179,10 +200,19 @@ class Session:
             self._decoder.cancel()
 
     def undo(self) -> Turn | None:
-        """Take back the last turn; returns it, or None if there is none."""
+        """Take back the last turn; returns it, or None if there is none. A scene that it added is forgotten.
+
+        Raises:
+            MemoryStoreError: the scene can't be forgotten; nothing was taken back then.
+        """
         with self._exclusive():
             self._settle()
-            return self._history.pop() if self._history else None
+            if not self._history:
+                return None
+            added = added_by(self._history[-1])
+            if added is not None and self.memory is not None and self.memory.get(added) is not None:
+                self.memory.forget(added)
+            return self._history.pop()
 
     def clear(self) -> None:
         """Forget the whole conversation."""
@@ -190,15 +220,17 @@ class Session:
             self._settle()
             self._history.clear()
             self._composer = None
+            self._unnamed = secrets.token_hex(4)
             self._known, self._dropped = (), 0
             if self._decoder is not None:
                 self._decoder.clear()
 
     def close(self) -> None:
-        """Free the context. Closing twice is allowed."""
+        """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed."""
         self.cancel()
         with self._busy:
             self._settle()
+            self._consolidate()
             self._save_conversation()
             self._decoder = None
             self.bundle._forget(self)
@@ -254,6 +286,19 @@ class Session:
             return
         if self._decoder is not None and self._history:
             self._states.save(self._state_key.session(self.name), self._known[-1].tokens, self._decoder)
+
+    def _consolidate(self) -> None:
+        """Write the arcs of this session. It costs some milliseconds: summaries are put together, not composed."""
+        stored, self._stored = self._stored, 0
+        if self.memory is None or stored < _ARC:
+            return
+        try:
+            self.memory.consolidate(session=self._memory_name(), at=self._clock())
+        except LtmError as error:
+            _log.warning("the session's scenes were not summed up: %s", error)
+
+    def _memory_name(self) -> str:
+        return self.name if self.name is not None else f"unnamed-{self._unnamed}"
 
     def _start_idle(self) -> None:
         """Compute what the next turn's prompt will begin with, while the user reads."""
@@ -315,6 +360,9 @@ class Session:
                 sampling=replace(settings.sampling, seed=seed),
                 notices=tuple(cleaned),
             )
+            remembering = None
+            if self.memory is not None and settings.memory != "off":
+                remembering = Remembering(self.memory, self.bundle.model, self._clock)
             history = self._history[:-1] if replaces_last else self._history
             template, chosen = self._loop.choose(order)
             if self._composer is None:
@@ -328,6 +376,13 @@ class Session:
                     settings.system,
                     overlay.templates,
                 )
+            reminder = Reminder()
+            if remembering is not None:
+                room = self._decoder.n_ctx - order.max_tokens
+                standing = history[min(self._dropped, len(history)) :]
+                answered = self._history[-1:] if replaces_last else ()
+                reminder = remembering.recall(pvq, self._composer, lang, standing, room, answered)
+                order = replace(order, recalled=reminder.text, notices=(*order.notices, *reminder.notices))
             written: list[str] = []
 
             def sink(piece: str) -> None:
@@ -351,11 +406,36 @@ class Session:
                             template=template.name,
                             lang=lang,
                             partial=True,
-                            trace={"request": pvq.to_dict(), "template": dict(chosen), "lang": lang},
+                            trace={
+                                "request": pvq.to_dict(),
+                                "template": dict(chosen),
+                                "lang": lang,
+                                **({"memory": reminder.trace} if reminder.trace else {}),
+                            },
                         )
                     )
                 raise
             self._known, self._dropped = outcome.known, outcome.dropped
+            if remembering is not None:
+                if reminder.text and not outcome.reminded:
+                    left = {"recalled": [], "text": "", "tokens": 0}
+                    reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
+                memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
+                if outcome.scene is not None and settings.memory == "on":
+                    replaced = added_by(self._history[-1]) if replaces_last else None
+                    memory, notices = remembering.store(
+                        reminder,
+                        outcome.scene,
+                        pvq,
+                        session=self._memory_name(),
+                        template=template.name,
+                        before=history,
+                        replaces=replaced,
+                    )
+                    self._stored += "stored" in memory
+                outcome.trace["memory"] = memory
+                outcome.trace["notices"] += notices
+                outcome.trace["ms_total"] = round(outcome.trace["ms_total"] + sum(memory["ms"].values()), 1)
             reply = self._reply(outcome, settings, seed, lang)
             turn = Turn(
                 request=pvq.text,

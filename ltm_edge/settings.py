@@ -35,7 +35,8 @@ _INTEGERS = {
     "max_tokens": (1, 1 << 20),
     "seed": (0, MAX_SEED),
 }
-_TEXTS = ("form", "lang", "template", "system")
+_TEXTS = ("form", "lang", "template", "system", "memory")
+_MEMORY = ("on", "recall", "off")
 _EMPTY = ("", "none", "null", "auto", "default", "random")
 
 
@@ -51,6 +52,7 @@ class Settings:
         lang: language of the answers; None: the request's.
         template: scene template of every turn; None: chosen for each request.
         system: text added to the system message; None: nothing.
+        memory: where there is a scene memory: ``on`` (recall and store), ``recall`` (store nothing) or ``off``.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -60,6 +62,7 @@ class Settings:
     lang: str | None = None
     template: str | None = None
     system: str | None = None
+    memory: str = "on"
 
     @staticmethod
     def keys() -> tuple[str, ...]:
@@ -119,8 +122,10 @@ def _words(kind: type) -> str:
 
 
 def _text(key: str, value: Any, templates: Mapping[str, Any] | None, languages: tuple[str, ...]) -> str | None:
+    if key == "memory" and isinstance(value, str) and value.strip().lower() in ("none", "null", "no", "false"):
+        return "off"  # who says so of a memory doesn't mean its default
     if value is None or (isinstance(value, str) and value.strip().lower() in _EMPTY):
-        return "auto" if key == "form" else None
+        return {"form": "auto", "memory": "on"}.get(key)
     if not isinstance(value, str):
         raise InputError(f"{key}: expected text, found {value!r}")
     if key == "system":
@@ -129,6 +134,8 @@ def _text(key: str, value: Any, templates: Mapping[str, Any] | None, languages: 
     allowed: tuple[str, ...] = ()
     if key == "form":
         allowed = FORMS
+    elif key == "memory":
+        allowed = _MEMORY
     elif key == "template" and templates is not None:
         allowed = tuple(templates)
     elif key == "lang":

@@ -6,7 +6,15 @@ import sys
 
 import click
 
-from ltm_edge.cli.options import FORMS, ModelOptions, bundle_argument, model_options, sampling_options
+from ltm_edge.cli.options import (
+    FORMS,
+    MemoryOptions,
+    ModelOptions,
+    bundle_argument,
+    memory_options,
+    model_options,
+    sampling_options,
+)
 
 __all__ = ["chat"]
 
@@ -15,10 +23,11 @@ __all__ = ["chat"]
 @bundle_argument
 @click.option("-c", "--continue", "resume", is_flag=True, help="Go on with the session that was saved last.")
 @click.option("--session", "name", metavar="NAME", help="Go on with a named session, or begin it.")
-@click.option("--private", "--no-save", "private", is_flag=True, help="Save nothing: no session, no input history.")
+@click.option("--private", "--no-save", "private", is_flag=True, help="Save nothing: no session, scene, or input line.")
 @click.option("--form", type=click.Choice(FORMS), default="auto", show_default=True, help="Form of the answers.")
 @click.option("--template", metavar="NAME", help="Scene template to use for every answer.")
 @click.option("--system", metavar="TEXT", help="A system prompt of your own, added to the template's directive.")
+@memory_options
 @sampling_options
 @model_options
 def chat(
@@ -29,12 +38,14 @@ def chat(
     form: str,
     template: str | None,
     system: str | None,
+    memory: MemoryOptions,
     sampling: dict[str, object],
     model: ModelOptions,
 ) -> int:
     """Talk to a model in scenes.
 
-    Without BUNDLE_OR_GGUF the demo model answers. Sessions are saved; -c goes on with the last one.
+    Without BUNDLE_OR_GGUF the demo model answers. Sessions are saved; -c goes on with the last one. Scenes of earlier
+    conversations come back where they fit; --no-memory leaves them out.
 
     Piped input is taken as one request per line, and each gets one line on stdout: line breaks inside an answer
     become blanks (--form yaml separates its documents by --- lines instead), an empty line or a request that
@@ -59,6 +70,7 @@ def chat(
         lang=model.lang,
         form=form,
         sampling=sampling,
+        memory=memory,
     )
     with terminable():
         loaded = options.open_bundle(bundle, model)
@@ -67,7 +79,7 @@ def chat(
                 if interactive:
                     for line in loaded.describe():
                         console.notice(line)
-                    return talk(conversation, private=private)
+                    return talk(conversation)
                 return talk_piped(conversation, form)
         finally:
             loaded.close()

@@ -1,13 +1,13 @@
-"""The chat's slash commands: a registry of small functions."""
+"""The chat's slash commands; those of the memory stand in chat_memory_commands.py."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ltm_edge.cli import console
+from ltm_edge.cli.chat_registry import COMMANDS, command, complete, dispatch, is_command, print_lines, say
 from ltm_edge.cli.chat_view import card_lines
 from ltm_edge.cli.options import FORMS
 from ltm_edge.errors import InputError, SessionError
@@ -17,93 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Leave", "complete", "dispatch", "is_command"]
 
-
-class Leave(Exception):
-    """The user wants to leave the chat."""
-
-
-Run = Callable[["Chat", str], None]
-Words = Callable[["Chat"], Iterable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One slash command.
-
-    Attributes:
-        names: its name and its other spellings, without the slash.
-        usage: what may follow it.
-        about: what it does, for ``/?``.
-        run: called with the chat and the rest of the line.
-        words: what its argument may be, for completion.
-    """
-
-    names: tuple[str, ...]
-    usage: str
-    about: str
-    run: Run
-    words: Words
-
-
-COMMANDS: dict[str, Command] = {}
 SHOWN = ("settings", "history", "templates", "model", "system", "sessions")
 
 
-def is_command(text: str) -> bool:
-    """Whether a request is meant for the chat itself. A leading blank sends it to the model."""
-    return text.startswith("/")
-
-
-def dispatch(chat: Chat, text: str) -> None:
-    """Run a slash command.
-
-    Raises:
-        InputError: there is no such command, or not with this argument.
-        Leave: the chat is to end.
-        LtmError: the command failed.
-    """
-    name, _, rest = text[1:].partition(" ")
-    command = COMMANDS.get(name.strip().lower())
-    if command is None:
-        near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean /{near[0]}?" if near else "/? lists all"
-        raise InputError(f"unknown command /{name}; {hint} (a blank before the slash sends it as text)")
-    command.run(chat, rest.strip())
-
-
-def complete(chat: Chat, text: str) -> list[str]:
-    """Completions of the last word of a line that may be a slash command."""
-    if not text.startswith("/"):
-        return []
-    name, blank, rest = text[1:].partition(" ")
-    if not blank:
-        return [f"/{known}" for known in COMMANDS if known.startswith(name.lower())]
-    command = COMMANDS.get(name.lower())
-    if command is None or " " in rest:
-        return []
-    return [word for word in command.words(chat) if word.startswith(rest)]
-
-
-def _nothing(chat: Chat) -> Iterable[str]:
-    return ()
-
-
-def _command(*names: str, usage: str = "", about: str, words: Words = _nothing) -> Callable[[Run], Run]:
-    def add(run: Run) -> Run:
-        command = Command(names, usage, about, run, words)
-        COMMANDS.update(dict.fromkeys(names, command))
-        return run
-
-    return add
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        console.write_out(console.printable(line) + "\n")
-
-
-def _say(text: str) -> None:
-    console.write_out(console.dim(console.one_line(text)) + "\n")
+class Leave(Exception):
+    """The user wants to leave the chat."""
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -111,15 +29,15 @@ def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name:<{width}}  {value}".rstrip() for name, value in rows]
 
 
-@_command("?", "help", about="list the commands")
+@command("?", "help", about="list the commands")
 def _help(chat: Chat, rest: str) -> None:
     rows = []
-    for command in dict.fromkeys(COMMANDS.values()):
-        usage = f"/{command.names[0]} {command.usage}".rstrip()
-        others = f" (also {', '.join('/' + name for name in command.names[1:])})" if len(command.names) > 1 else ""
-        rows.append((usage, command.about + others))
-    _print(_table(rows))
-    _print(
+    for one in dict.fromkeys(COMMANDS.values()):
+        usage = f"/{one.names[0]} {one.usage}".rstrip()
+        others = f" (also {', '.join('/' + name for name in one.names[1:])})" if len(one.names) > 1 else ""
+        rows.append((usage, one.about + others))
+    print_lines(_table(rows))
+    print_lines(
         [
             "",
             '  """ begins and ends a request of several lines; \\ at the end of a line goes on with the next.',
@@ -128,7 +46,7 @@ def _help(chat: Chat, rest: str) -> None:
     )
 
 
-@_command(
+@command(
     "set",
     usage="KEY VALUE",
     about="change a setting, such as temperature, seed, lang or form; none resets",
@@ -146,21 +64,21 @@ def _set(chat: Chat, rest: str) -> None:
     if not text.strip():
         raise InputError(f"/set {key}: give a value, as in /set {key} VALUE; /show settings lists the present ones")
     chat.set(key, text.strip())
-    _say(f"{key} = {_setting(chat.session.settings.get(key))}")
+    say(f"{key} = {_setting(chat.session.settings.get(key))}")
 
 
-@_command("show", usage="|".join(SHOWN), about="show what is set, said or there", words=lambda chat: SHOWN)
+@command("show", usage="|".join(SHOWN), about="show what is set, said or there", words=lambda chat: SHOWN)
 def _show(chat: Chat, rest: str) -> None:
     what = rest or "settings"
     if what == "settings":
-        _print(_table([(key, _setting(value)) for key, value in chat.session.settings.items()]))
+        print_lines(_table([(key, _setting(value)) for key, value in chat.session.settings.items()]))
     elif what == "history":
         _history(chat)
     elif what == "templates":
-        _print(_table([(name, str(getattr(form, "about", ""))) for name, form in chat.bundle.templates.items()]))
+        print_lines(_table([(name, str(getattr(form, "about", ""))) for name, form in chat.bundle.templates.items()]))
     elif what == "model":
-        _print(chat.bundle.describe())
-        _print(_table([(str(key), _setting(value)) for key, value in chat.bundle.model_info.items()]))
+        print_lines(chat.bundle.describe())
+        print_lines(_table([(str(key), _setting(value)) for key, value in chat.bundle.model_info.items()]))
     elif what == "system":
         _system(chat, "")
     elif what == "sessions":
@@ -178,24 +96,24 @@ def _setting(value: Any) -> str:
 def _history(chat: Chat) -> None:
     turns = chat.session.history
     if not turns:
-        _say("nothing has been said yet")
+        say("nothing has been said yet")
     for turn in turns:
         first, *more = turn.request.split("\n")
-        _print([f">>> {first}", *(f"... {line}" for line in more), turn.reply_text.rstrip("\n")])
-        _print([*(["(partial)"] if turn.partial else []), ""])
+        print_lines([f">>> {first}", *(f"... {line}" for line in more), turn.reply_text.rstrip("\n")])
+        print_lines([*(["(partial)"] if turn.partial else []), ""])
 
 
-@_command("system", usage="[TEXT|none]", about="show your own system prompt, or give another one")
+@command("system", usage="[TEXT|none]", about="show your own system prompt, or give another one")
 def _system(chat: Chat, rest: str) -> None:
     if not rest:
-        _print([chat.system] if chat.system else ["no system prompt of your own"])
+        print_lines([chat.system] if chat.system else ["no system prompt of your own"])
         return
     text = rest.strip().strip('"').strip()
     chat.set_system(None if text.lower() in ("", "none") else text)
-    _say("the system prompt holds from the next request on")
+    say("the system prompt holds from the next request on")
 
 
-@_command(
+@command(
     "scene",
     usage="[on|off]",
     about="show the last scene, or say whether scenes stand above answers",
@@ -204,7 +122,7 @@ def _system(chat: Chat, rest: str) -> None:
 def _scene(chat: Chat, rest: str) -> None:
     if rest in ("on", "off"):
         chat.show_card = rest == "on"
-        _say(f"scenes are {'shown above' if chat.show_card else 'hidden from'} answers")
+        say(f"scenes are {'shown above' if chat.show_card else 'hidden from'} answers")
         return
     if rest:
         raise InputError(f"/scene {rest}: use /scene, /scene on or /scene off")
@@ -215,19 +133,19 @@ def _scene(chat: Chat, rest: str) -> None:
     stream = SceneStream()
     stream.feed(chat.session.history[-1].document)
     stream.close()
-    _print(card_lines(stream.partial()))
+    print_lines(card_lines(stream.partial()))
 
 
-@_command("form", usage="|".join(FORMS), about="show or choose the form of the answers", words=lambda chat: FORMS)
+@command("form", usage="|".join(FORMS), about="show or choose the form of the answers", words=lambda chat: FORMS)
 def _form(chat: Chat, rest: str) -> None:
     if not rest:
-        _say(f"form = {chat.session.settings.get('form') or 'auto'}")
+        say(f"form = {chat.session.settings.get('form') or 'auto'}")
         return
     chat.set("form", rest)
-    _say(f"form = {rest}")
+    say(f"form = {rest}")
 
 
-@_command(
+@command(
     "template",
     usage="[NAME|auto]",
     about="show the scene templates, or choose one",
@@ -236,35 +154,35 @@ def _form(chat: Chat, rest: str) -> None:
 def _template(chat: Chat, rest: str) -> None:
     if not rest:
         _show(chat, "templates")
-        _say(f"template = {chat.session.settings.get('template') or 'auto'}")
+        say(f"template = {chat.session.settings.get('template') or 'auto'}")
         return
     chat.set("template", rest)
-    _say(f"template = {rest}")
+    say(f"template = {rest}")
 
 
-@_command("regen", about="answer the last request again")
+@command("regen", about="answer the last request again")
 def _regen(chat: Chat, rest: str) -> None:
     if not chat.session.history:
         raise InputError("there is nothing to answer again; say something first")
     chat.regenerate()
 
 
-@_command("undo", about="take the last request and its answer back")
+@command("undo", about="take the last request and its answer back")
 def _undo(chat: Chat, rest: str) -> None:
     turn = chat.undo()
     if turn is None:
         raise InputError("there is nothing to take back")
-    _say(f"taken back: {turn.request}")
+    say(f"taken back: {turn.request}")
 
 
-@_command("clear", about="begin a new conversation; the saved one stays saved")
+@command("clear", about="begin a new conversation; the saved one stays saved")
 def _clear(chat: Chat, rest: str) -> None:
     before = chat.file.name if chat.file is not None and chat.session.history else None
     chat.clear()
-    _say("a new conversation" + (f"; the last one is saved as {before}" if before else ""))
+    say("a new conversation" + (f"; the last one is saved as {before}" if before else ""))
 
 
-@_command("save", usage="[NAME]", about="save the conversation under a name and go on under it")
+@command("save", usage="[NAME]", about="save the conversation under a name and go on under it")
 def _save(chat: Chat, rest: str) -> None:
     replace = rest.endswith("--force")
     name = rest.removesuffix("--force").strip()
@@ -273,37 +191,37 @@ def _save(chat: Chat, rest: str) -> None:
             raise SessionError("this chat isn't saved; give a name to save it under, as in /save NAME")
         name = chat.file.name
     file = chat.save_as(name, replace=replace)
-    _say(f"saved as {file.name} in {file.path}")
+    say(f"saved as {file.name} in {file.path}")
 
 
-@_command("load", usage="[NAME]", about="go on with a saved conversation", words=lambda chat: chat.store.names())
+@command("load", usage="[NAME]", about="go on with a saved conversation", words=lambda chat: chat.store.names())
 def _load(chat: Chat, rest: str) -> None:
     if not rest:
         _sessions(chat)
         return
     chat.load(rest)
     count = len(chat.session.history)
-    _say(f"going on with {rest}: {count} turn{'' if count == 1 else 's'}")
+    say(f"going on with {rest}: {count} turn{'' if count == 1 else 's'}")
 
 
 def _sessions(chat: Chat) -> None:
     names = chat.store.names()
     present = chat.file.name if chat.file is not None else None
-    _print([f"{'*' if name == present else ' '} {name}" for name in names] or ["no sessions have been saved"])
+    print_lines([f"{'*' if name == present else ' '} {name}" for name in names] or ["no sessions have been saved"])
 
 
-@_command("stats", about="token counts and speeds of the last answer")
+@command("stats", about="token counts and speeds of the last answer")
 def _stats(chat: Chat, rest: str) -> None:
     from ltm_edge.explain import statistics
 
-    _print(statistics(_last_trace(chat)))
+    print_lines(statistics(_last_trace(chat)))
 
 
-@_command("why", about="why the last answer came out as it did")
+@command("why", about="why the last answer came out as it did")
 def _why(chat: Chat, rest: str) -> None:
     from ltm_edge.explain import explain
 
-    _print(explain(_last_trace(chat)))
+    print_lines(explain(_last_trace(chat)))
 
 
 def _last_trace(chat: Chat) -> Any:
@@ -312,6 +230,9 @@ def _last_trace(chat: Chat) -> Any:
     return chat.session.history[-1].trace
 
 
-@_command("bye", "exit", "quit", about="leave")
+from ltm_edge.cli import chat_memory_commands  # noqa: E402, F401  (here, so that /? lists them before /bye)
+
+
+@command("bye", "exit", "quit", about="leave")
 def _bye(chat: Chat, rest: str) -> None:
     raise Leave

@@ -71,15 +71,17 @@ class PromptReader:
     Args:
         complete: gives completions for the text left of the cursor.
         history: file that keeps what was typed between chats; None keeps nothing.
+        private: while it says so, the prompt does too, and nothing that is typed is kept.
     """
 
-    def __init__(self, complete: Complete, history: Path | None) -> None:
+    def __init__(self, complete: Complete, history: Path | None, private: Callable[[], bool] = lambda: False) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.output import create_output
 
         self._interrupts = 0
+        self._private = private
         self._session: PromptSession[str] = PromptSession(
-            history=_history(history),
+            history=_history(history, private),
             completer=_completer(complete),
             complete_while_typing=False,
             enable_open_in_editor=False,
@@ -91,7 +93,8 @@ class PromptReader:
         block = Block()
         while True:
             try:
-                line = self._session.prompt("... " if block.open else ">>> ")
+                mark = "(private) " if self._private() else ""
+                line = self._session.prompt(mark + ("... " if block.open else ">>> "))
             except KeyboardInterrupt:
                 self._interrupts += 1
                 block = Block()
@@ -106,6 +109,17 @@ class PromptReader:
             text = block.feed(line)
             if text is not None:
                 return text
+
+    def confirm(self, question: str) -> bool:
+        """Whether the person says yes; nothing and Ctrl-C are a no."""
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.output import create_output
+
+        asking: PromptSession[str] = PromptSession(output=create_output(always_prefer_tty=True))
+        try:
+            return asking.prompt(question).strip().lower() in ("y", "yes", "д", "да")
+        except (KeyboardInterrupt, EOFError):
+            return False
 
 
 def piped_lines(stream: IO[bytes] | None = None) -> Iterator[str | None]:
@@ -160,7 +174,7 @@ def _code_pages() -> list[str]:
     return [] if encoding.lower().replace("_", "-") in ("utf-8", "ascii", "iso-8859-1", "latin-1") else [encoding]
 
 
-def _history(path: Path | None) -> History:
+def _history(path: Path | None, private: Callable[[], bool] = lambda: False) -> History:
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     if path is None:
@@ -170,6 +184,8 @@ def _history(path: Path | None) -> History:
         """A full or read-only disk costs the history, not the chat."""
 
         def store_string(self, string: str) -> None:
+            if private():
+                return
             try:
                 super().store_string(string)
             except (OSError, UnicodeError):

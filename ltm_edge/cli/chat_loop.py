@@ -6,11 +6,14 @@ import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ltm_edge.cli import console
 from ltm_edge.cli.answering import answer, exit_code, held, leave_if_hung_up
+from ltm_edge.cli.chat_memory import ChatMemory, clock
 from ltm_edge.cli.chat_view import AnswerView
+from ltm_edge.cli.options import MemoryOptions
 from ltm_edge.cli.session_api import ChatBundle, ChatReply, ChatSession, OnToken
 from ltm_edge.errors import Cancelled, LtmError, SessionBusy, SessionError
 from ltm_edge.store import SessionFile, SessionStore, check_name
@@ -28,6 +31,7 @@ class ChatStart:
         resume: go on with the session saved last.
         save: whether turns are saved without being asked.
         system: the user's own system prompt; None keeps what a resumed session has.
+        memory: which scene memory is used.
     """
 
     name: str | None = None
@@ -38,6 +42,7 @@ class ChatStart:
     lang: str | None = None
     form: str = "auto"
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
 
 
 class Chat:
@@ -49,6 +54,9 @@ class Chat:
         store: where sessions are saved.
         file: the present session's file; None while nothing is saved.
         show_card: whether scenes stand above answers.
+        memory: the scene memory, or that there is none.
+        private: nothing that is said is saved, nor stored in memory.
+        confirm: asks the person whether something is to be done.
 
     Raises:
         SessionBusy: the session is open in another chat.
@@ -60,16 +68,20 @@ class Chat:
         self.store = store if store is not None else SessionStore()
         self.file: SessionFile | None = None
         self.show_card = True
+        self.private = not start.save
+        self.confirm: Callable[[str], bool] = lambda question: False
         self.last: ChatReply | None = None
         self._start = start
         self._changes: dict[str, Any] = {}
         self._save_failed = False
         turns = self._open_file(start)
         self.system = start.system if start.system is not None else (self.file.system if self.file else None)
+        self.memory = ChatMemory(bundle, start.memory, private=self.private)
         try:
             self.session = self._new_session(turns)
             self._keep_system()
         except BaseException:
+            self.memory.close()
             self._close_file()
             raise
 
@@ -119,7 +131,7 @@ class Chat:
         if failure is not None:
             leave_if_hung_up(failure)
             raise failure
-        for line in outcome.reply.trace.get("notices") or ():
+        for line in (*(outcome.reply.trace.get("notices") or ()), *self.memory.notices()):
             console.notice(str(line))
 
     # -- the session and its file ----------------------------------------------------------------------------
@@ -165,6 +177,7 @@ class Chat:
             raise
         self._close_file()
         self.file = file
+        self.session.name = name
         return file
 
     def load(self, name: str) -> None:
@@ -197,6 +210,7 @@ class Chat:
         if self.file.load():
             self._close_file()
             self._new_file()
+            self.session.name = self.file.name if self.file is not None else None
             self._keep_system()
 
     def undo(self) -> Turn | None:
@@ -215,6 +229,29 @@ class Chat:
         self.session.set(key, value)
         self._changes[key] = value
 
+    def use_memory(self, use: str) -> None:
+        """Recall and store (``on``), only recall (``recall``), or neither (``off``) from the next turn on.
+
+        Raises:
+            LtmError: the memory can't be opened.
+        """
+        if use != "off":
+            self.session.memory = self.memory.open()
+        self.set("memory", "recall" if use == "on" and self.private else use)
+
+    def now(self) -> datetime | None:
+        """The moment that scenes are stored and looked for with; None: the machine's own."""
+        return clock()
+
+    def go_private(self, private: bool) -> None:
+        """From here on save nothing and store nothing, or do so again. A file that was left is not gone on with."""
+        self.private = private
+        if private:
+            self._close_file()
+            self.session.name = None
+        if self.session.memory is not None and self.session.settings.get("memory") != "off":
+            self.set("memory", "recall" if private else "on")
+
     def set_system(self, text: str | None) -> None:
         """Give the session another system prompt of the user's, and keep it with the session's file."""
         self.session.set("system", text)
@@ -225,6 +262,9 @@ class Chat:
         """Close the session and release its file; what could not be saved before is tried once more."""
         turns = list(self.session.history)
         self.session.close()
+        self.memory.close()
+        for line in self.memory.notices():
+            console.notice(line)
         if self._save_failed and self.file is not None:
             try:
                 self.file.rewrite(turns)
@@ -280,7 +320,11 @@ class Chat:
             lang=start.lang,
             form=start.form,
             sampling=start.sampling or None,
+            memory=self.memory.opened,
+            clock=clock,
         )
+        if self.private:
+            session.set("memory", "recall")
         for key, value in self._changes.items():
             session.set(key, value)
         return session

@@ -18,10 +18,15 @@ from ltm_edge.paths import data_dir
 __all__ = ["talk", "talk_piped"]
 
 
-def talk(chat: Chat, *, private: bool = False) -> int:
+def talk(chat: Chat) -> int:
     """Prompt, answer, repeat, until the user leaves. Errors are said and the chat goes on."""
-    reader = PromptReader(lambda text: complete(chat, text), None if private else data_dir() / "chat_history")
-    _greet(chat, private)
+    reader = PromptReader(
+        lambda text: complete(chat, text),
+        None if chat.private else data_dir() / "chat_history",
+        private=lambda: chat.private,
+    )
+    chat.confirm = reader.confirm
+    _greet(chat)
     while (text := reader.read()) is not None:
         if not text.strip():
             continue
@@ -37,12 +42,12 @@ def talk(chat: Chat, *, private: bool = False) -> int:
     return 0
 
 
-def _greet(chat: Chat, private: bool) -> None:
+def _greet(chat: Chat) -> None:
     count = len(chat.session.history)
     if count:
         where = f"session {chat.file.name}" if chat.file is not None else "the session"
         console.notice(f"going on with {where}: {count} turn{'' if count == 1 else 's'}")
-    if private:
+    if chat.private:
         console.notice("private: nothing of this chat is saved")
     console.notice("/? lists the commands; Ctrl-D leaves")
 
@@ -63,7 +68,7 @@ def talk_piped(chat: Chat, form: str) -> int:
                     outcome = answer(chat.session, functools.partial(_send, chat, text), _quiet)
                     chat.save()
                 result, stopped_by = _flat(outcome.reply, form), outcome.stopped_by
-                for line in outcome.reply.trace.get("notices") or ():
+                for line in (*(outcome.reply.trace.get("notices") or ()), *chat.memory.notices()):
                     console.notice(f"line {number}: {line}")
             except LtmError as error:
                 console.error(f"line {number}: {error}")

@@ -13,7 +13,16 @@ import click
 if TYPE_CHECKING:
     from ltm_edge.cli.session_api import ChatBundle
 
-__all__ = ["FORMS", "ModelOptions", "bundle_argument", "model_options", "open_bundle", "sampling_options"]
+__all__ = [
+    "FORMS",
+    "MemoryOptions",
+    "ModelOptions",
+    "bundle_argument",
+    "memory_options",
+    "model_options",
+    "open_bundle",
+    "sampling_options",
+]
 
 FORMS = ("auto", "text", "yaml", "json", "image", "refusal")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
@@ -34,6 +43,14 @@ class ModelOptions:
     kv_type: str = "f16"
     overlay: Path | None = None
     lang: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """Which scene memory is used: a name in the data folder or a path; ``off``: none."""
+
+    memory: str = "default"
+    off: bool = False
 
 
 def _gpu_layers(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
@@ -121,6 +138,37 @@ def open_bundle(path: str | None, model: ModelOptions) -> ChatBundle:
         overlay=model.overlay,
     )
     return bundle
+
+
+def memory_options(function: Function, *, default: bool = True) -> Function:
+    """Add ``--memory`` and ``--no-memory``; the command gets them as ``memory: MemoryOptions``.
+
+    Args:
+        function: the command.
+        default: whether there is a memory where none is asked for.
+    """
+    own = " By default default." if default else ""
+    options = [
+        click.Option(
+            ["--memory"],
+            metavar="NAME|FOLDER",
+            help=f"Scene memory to recall from and store in: a name in the data folder, or a path (with a slash).{own}",
+        ),
+        click.Option(
+            ["--no-memory", "no_memory"],
+            is_flag=True,
+            help="Recall nothing, store nothing." + ("" if default else " The default."),
+        ),
+    ]
+
+    def build(values: dict[str, Any]) -> MemoryOptions:
+        name = values["memory"]
+        if name is not None and values["no_memory"]:
+            raise click.UsageError("--no-memory uses no memory and --memory names one; give one.")
+        off = values["no_memory"] or (name is None and not default)
+        return MemoryOptions(name if name is not None else "default", off)
+
+    return _gather(function, options, "memory", build)
 
 
 def _gather(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ltm_edge.cli.options import FORMS, ModelOptions, bundle_argument, model_options, sampling_options
+from ltm_edge.cli.options import (
+    FORMS,
+    MemoryOptions,
+    ModelOptions,
+    bundle_argument,
+    memory_options,
+    model_options,
+    sampling_options,
+)
 
 __all__ = ["run"]
 
@@ -25,6 +34,7 @@ _FILE = click.Path(path_type=Path, allow_dash=True)
 @click.option("--system", metavar="TEXT", help="A system prompt of your own, added to the template's directive.")
 @click.option("--trace", type=_FILE, metavar="FILE", help="Write the turn's trace there, as JSON.")
 @click.option("--out", type=_FILE, metavar="FILE", help="Write the result there instead of on stdout.")
+@functools.partial(memory_options, default=False)
 @sampling_options
 @model_options
 def run(
@@ -36,18 +46,21 @@ def run(
     system: str | None,
     trace: Path | None,
     out: Path | None,
+    memory: MemoryOptions,
     sampling: dict[str, Any],
     model: ModelOptions,
 ) -> int:
     """Answer one request and print the result.
 
     Only the result goes to stdout. With --seed the same request gives the same bytes on the same machine. An
-    answer stopped by Ctrl-C is printed as far as it came.
+    answer stopped by Ctrl-C is printed as far as it came. Nothing is recalled or stored unless --memory names where;
+    then the same request may get another answer the next time.
     """
     if (text is None) == (pvq is None):
         raise click.UsageError("Give the request with either --text or --pvq.")
     from ltm_edge.cli import console, options
     from ltm_edge.cli.answering import answer, exit_code, terminable
+    from ltm_edge.cli.chat_memory import ChatMemory, clock
 
     for path in (trace, out):
         _check_writable(path)
@@ -57,8 +70,15 @@ def run(
         try:
             for line in loaded.describe():
                 console.notice(line)
+            remembered = ChatMemory(loaded, memory, required=True)
             session = loaded.session(
-                system=system, template=template, lang=model.lang, form=form or "auto", sampling=sampling or None
+                system=system,
+                template=template,
+                lang=model.lang,
+                form=form or "auto",
+                sampling=sampling or None,
+                memory=remembered.opened,
+                clock=clock,
             )
             try:
                 outcome = answer(
@@ -68,10 +88,11 @@ def run(
                 )
             finally:
                 session.close()
+                remembered.close()
         finally:
             loaded.close()
     reply = outcome.reply
-    for line in reply.trace.get("notices") or ():
+    for line in (*(reply.trace.get("notices") or ()), *remembered.notices()):
         console.notice(str(line))
     result = reply.text if reply.text.endswith("\n") else reply.text + "\n"
     try:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ltm_edge.turn import Turn
+
+if TYPE_CHECKING:
+    from ltm_edge.scene_memory import SceneMemory
 
 __all__ = ["ChatBundle", "ChatReply", "ChatSession", "OnToken"]
 
@@ -29,6 +34,9 @@ class ChatReply(Protocol):
 
 class ChatSession(Protocol):
     """One conversation. All methods belong to one thread at a time, except ``cancel``, which any thread may call."""
+
+    name: str | None
+    memory: SceneMemory | None
 
     @property
     def history(self) -> Sequence[Turn]: ...
@@ -61,5 +69,15 @@ class ChatBundle(Protocol):
         lang: str | None = None,
         form: str = "auto",
         sampling: Mapping[str, Any] | None = None,
+        memory: SceneMemory | None = None,
+        clock: Callable[[], datetime | None] | None = None,
     ) -> ChatSession: ...
+    def open_memory(
+        self,
+        path: Path | None = None,
+        *,
+        notice: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        timeout: float = 10.0,
+    ) -> SceneMemory: ...
     def close(self) -> None: ...

@@ -63,12 +63,14 @@ def fit_prompt(
     *,
     n_ctx: int,
     max_tokens: int,
+    recalled: str = "",
     known: Sequence[Known] = (),
     dropped: int = 0,
 ) -> FittedPrompt:
     """Render and tokenise the turn; leave out the oldest turns until prompt and answer fit into ``n_ctx`` tokens.
 
     Args:
+        recalled: what the memory brings up for the turn.
         known: texts read before, whose tokens are taken as they were where the prompt begins with one.
         dropped: oldest turns that were left out before, and stay out.
 
@@ -78,7 +80,7 @@ def fit_prompt(
     room = wanted = n_ctx - max_tokens
     dropped = min(dropped, len(history))
     while True:
-        rendered = _render(composer.messages(history[dropped:], pvq, template, lang), vocabulary)
+        rendered = _render(composer.messages(history[dropped:], pvq, template, lang, recalled), vocabulary)
         tokens = _tokenize(rendered, vocabulary, known)
         if len(tokens) <= wanted or (len(tokens) <= room and dropped >= len(history)):
             return FittedPrompt(tokens, rendered, dropped)

@@ -1,14 +1,30 @@
-"""What a turn needs of an engine. The real one stands in ltm_edge.engine; tests may bring their own."""
+"""What a turn needs of an engine and of a memory. The real ones stand in ltm_edge.engine and ltm_edge.memory; tests may
+bring their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DraftPass", "Tokens", "Vocabulary", "Writer"]
+from ltm_edge.scene.pvq import Pvq
+from ltm_edge.scene.record import Scene
+
+__all__ = [
+    "DraftPass",
+    "Kept",
+    "Memory",
+    "MemoryPolicy",
+    "Recalled",
+    "RememberedScene",
+    "Tokens",
+    "Vocabulary",
+    "Writer",
+]
 
 Tokens = npt.NDArray[np.int32]
 """Token ids, int32 [n]."""
@@ -92,3 +108,112 @@ class Writer(Protocol):
 
     def cancel(self) -> None:
         """Stop the running write."""
+
+
+class RememberedScene(Protocol):
+    """A scene in memory."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def scene(self) -> Scene:
+        """The record."""
+
+    @property
+    def text(self) -> str:
+        """What the person said."""
+
+    @property
+    def echo(self) -> bool:
+        """Whether its response only repeats other scenes."""
+
+    @property
+    def created(self) -> int:
+        """When it was told, microseconds since 1970."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was told."""
+
+
+class Recalled(Protocol):
+    """A scene that came back."""
+
+    @property
+    def scene(self) -> RememberedScene:
+        """The scene."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a turn's trace: id, score, parts, how it got here."""
+
+
+class Kept(Protocol):
+    """What became of a scene that was given to a memory."""
+
+    @property
+    def id(self) -> int:
+        """The scene that holds it now."""
+
+    @property
+    def status(self) -> str:
+        """``added``, ``strengthened`` or ``echo``."""
+
+    @property
+    def superseded(self) -> Sequence[int]:
+        """Older scenes that gave way to it."""
+
+    @property
+    def strengthened(self) -> Sequence[int]:
+        """Recalled scenes that it took up."""
+
+
+class MemoryPolicy(Protocol):
+    """The numbers of a memory that a turn goes by."""
+
+    @property
+    def budget_tokens(self) -> int:
+        """Tokens that recalled scenes may take."""
+
+    @property
+    def least_meaning(self) -> float:
+        """Likeness of meaning below which nothing is brought up."""
+
+
+class Memory(Protocol):
+    """The scene memory."""
+
+    @property
+    def policy(self) -> MemoryPolicy:
+        """Its numbers."""
+
+    def recall(
+        self,
+        query: Pvq | str,
+        /,
+        *,
+        budget_tokens: int | None = None,
+        count_tokens: Callable[[str], int] | None = None,
+        exclude: Iterable[int] = (),
+        least: float = 0.0,
+        at: datetime | None = None,
+    ) -> Sequence[Recalled]:
+        """Scenes that resonate with a request, the best first."""
+
+    def add(
+        self,
+        scene: Scene,
+        /,
+        *,
+        text: str,
+        session: str,
+        template: str,
+        phase: str | None,
+        predecessor: int | None,
+        recalled: Sequence[int],
+        shown: Sequence[int],
+        replaces: int | None,
+        at: datetime | None,
+    ) -> Kept:
+        """Store a turn durably."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ltm_edge.errors import GrammarError, InputError, SchemaError
+from ltm_edge.errors import ContextFull, GrammarError, InputError, SchemaError
 from ltm_edge.grammar import template_gbnf
-from ltm_edge.loop.prompt import Known, common_prefix, fit_prompt, moved_tokens, next_prompt
+from ltm_edge.loop.prompt import FittedPrompt, Known, common_prefix, fit_prompt, moved_tokens, next_prompt
 from ltm_edge.loop.protocols import Vocabulary, Writer
 from ltm_edge.scene.choose import choose_template
 from ltm_edge.scene.compose import PromptComposer
@@ -35,6 +35,7 @@ class TurnOrder:
         max_tokens: tokens that the document may take.
         sampling: how tokens are chosen, the seed included.
         notices: what happened to the request before it got here.
+        recalled: what the memory brings up, as it is to stand in the prompt.
     """
 
     pvq: Pvq
@@ -43,6 +44,7 @@ class TurnOrder:
     max_tokens: int
     sampling: Any
     notices: tuple[str, ...] = ()
+    recalled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Outcome:
         trace: the turn's trace.
         known: what was read, and that with what was written.
         dropped: oldest turns that stand in the prompt no more.
+        reminded: what the memory brought up stood in the prompt.
     """
 
     document: str
@@ -68,6 +71,7 @@ class Outcome:
     trace: dict[str, Any]
     known: tuple[Known, ...] = ()
     dropped: int = 0
+    reminded: bool = False
 
 
 class TurnLoop:
@@ -147,18 +151,31 @@ class TurnLoop:
         names = self._names.get(order.lang, {})
         gbnf = self._grammar(template, order.lang)
         self._check_room(template, names, order.max_tokens)
-        prompt = fit_prompt(
-            composer,
-            self._vocabulary,
-            history,
-            order.pvq,
-            template,
-            order.lang,
-            n_ctx=self._writer.n_ctx,
-            max_tokens=order.max_tokens,
-            known=known,
-            dropped=dropped,
-        )
+        notices = list(order.notices)
+
+        def fit(recalled: str) -> FittedPrompt:
+            return fit_prompt(
+                composer,
+                self._vocabulary,
+                history,
+                order.pvq,
+                template,
+                order.lang,
+                n_ctx=self._writer.n_ctx,
+                max_tokens=order.max_tokens,
+                recalled=recalled,
+                known=known,
+                dropped=dropped,
+            )
+
+        reminded = bool(order.recalled)
+        try:
+            prompt = fit(order.recalled)
+        except ContextFull:
+            if not reminded:
+                raise
+            prompt, reminded = fit(""), False
+            notices.append("the request leaves no room for what was recalled; this turn goes without it")
         moved = 0
         if prompt.dropped_turns > dropped and known:
             keep, count = moved_tokens(known[-1].tokens, prompt.tokens)
@@ -167,7 +184,6 @@ class TurnLoop:
         if not known:
             head, _ = next_prompt(composer, self._vocabulary, (), ())
             restored = self._writer.warm(prompt.tokens, common_prefix(prompt.tokens, head))
-        notices = list(order.notices)
         if prompt.rendered.notice:
             notices.append(prompt.rendered.notice)
         if prompt.dropped_turns > dropped:
@@ -206,7 +222,15 @@ class TurnLoop:
         }
         read = Known(prompt.rendered.text + done.text, np.concatenate([prompt.tokens, done.tokens]).astype(np.int32))
         return Outcome(
-            done.text, scene, template, scene is None, done.stop, trace, (prompt.known, read), prompt.dropped_turns
+            done.text,
+            scene,
+            template,
+            scene is None,
+            done.stop,
+            trace,
+            (prompt.known, read),
+            prompt.dropped_turns,
+            reminded,
         )
 
     def _grammar(self, template: Template, lang: str) -> str:

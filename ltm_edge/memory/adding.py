@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ltm_edge.errors import InputError
 from ltm_edge.memory.facts import facts_of, related_words
+from ltm_edge.memory.forgetting import forget_scenes, with_dependants
 from ltm_edge.memory.hygiene import contradicted, echo_share, says_the_same, used
 from ltm_edge.memory.integrator import Integrator
 from ltm_edge.memory.records import SCENE, Added, Link, Policy, StoredScene
@@ -60,22 +61,29 @@ class SceneWriter:
         self._vectors = vectors
         self._integrator = integrator
 
-    def add(self, new: NewScene, recalled: Sequence[int]) -> Added:
+    def add(
+        self, new: NewScene, recalled: Sequence[int], shown: Sequence[int] = (), replaces: int | None = None
+    ) -> Added:
         """Store one turn, whole or not at all; see ``SceneMemory.add``."""
         store, policy = self._store, self._policy
         before = store.get_many(recalled)
-        echo = bool(before) and echo_share(new.scene.response, before) >= policy.echo_overlap
-        if echo and (not new.text or echo_share(new.text, before) >= policy.echo_overlap):
-            return self._repeated(new, before)
+        seen = [*before, *store.get_many(number for number in shown if number not in recalled)]
+        echo = bool(seen) and echo_share(new.scene.response, seen) >= policy.echo_overlap
+        if echo and (not new.text or echo_share(new.text, seen) >= policy.echo_overlap):
+            with store.transaction():
+                self._forget(replaces, new.at)
+                return self._repeated(new, seen)
+        if echo:  # what it repeats is found in its place
+            before = [one for one in seen if one in before or echo_share(new.scene.response, [one]) > 0]
         vectors = self._vectors.embed(new.scene, new.text, echo)
         near = self._vectors.near(vectors, _NEAR)
-        same = self._same(new, near)
-        if same is not None:
-            with store.transaction():
-                self._integrator.strengthen([same.id], by="repetition", at=new.at)
-            return Added(same.id, "strengthened")
-        older = self._contradicted(new.text, near)
         with store.transaction():
+            self._forget(replaces, new.at)
+            same = self._same(new, near)
+            if same is not None:
+                self._integrator.strengthen([same.id], by="repetition", at=new.at)
+                return Added(same.id, "strengthened")
+            older = self._contradicted(new.text, near)
             predecessor = new.predecessor
             if predecessor is None and new.session:
                 predecessor = store.last_of_session(new.session)
@@ -148,9 +156,13 @@ class SceneWriter:
     def _repeated(self, new: NewScene, before: Sequence[StoredScene]) -> Added:
         said = f"{new.text}\n{new.scene.response}"
         original = max(before, key=lambda one: (echo_share(said, [one]), -one.id))
-        with self._store.transaction():
-            self._integrator.strengthen([original.id], by="repetition", at=new.at)
+        self._integrator.strengthen([original.id], by="repetition", at=new.at)
         return Added(original.id, "echo")
+
+    def _forget(self, number: int | None, at: int) -> None:
+        old = self._store.get(number) if number is not None else None
+        if old is not None:
+            forget_scenes(self._store, with_dependants(self._store, [old]), at)
 
     def _same(self, new: NewScene, near: Sequence[tuple[int, float]]) -> StoredScene | None:
         alike = self._store.alike(new.text, new.scene.response, _NEAR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ltm_edge.errors import InputError, LtmError
 from ltm_edge.memory.protocols import CountTokens
@@ -11,6 +11,7 @@ from ltm_edge.memory.recall import Query, Recaller, estimate_tokens
 from ltm_edge.memory.records import Policy, Recall, StoredScene
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.memory.vectors import Vectors
+from ltm_edge.memory.words import content_stems
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.pvq import Pvq
 
@@ -32,6 +33,7 @@ def recall_scenes(
     session: str | None = None,
     exclude: Iterable[int] = (),
     history: bool = False,
+    least: float = 0.0,
 ) -> list[Recall]:
     """Ask the recaller, with the policy's numbers where none are given; see ``SceneMemory.recall``."""
     pvq = query if isinstance(query, Pvq) else Pvq(query)
@@ -56,16 +58,45 @@ def recall_scenes(
         query=ask,
         k=policy.recall if k is None else k,
         chain_depth=policy.chain_depth if chain_depth is None else chain_depth,
-        budget_tokens=budget if budget > 0 else None,
+        budget_tokens=budget if budget > 0 and least <= 0 else None,
         count_tokens=count_tokens or estimate_tokens,
     )
     try:
-        return call(spaces)
+        found = call(spaces)
     except LtmError as error:
         if spaces is None:
             raise
         vectors.degrade(error, "this recall goes by words only")
-        return call(None)
+        found = call(None)
+    return _within(_telling(found, text, least), budget) if least > 0 else found
+
+
+def _telling(found: Sequence[Recall], text: str, least: float) -> list[Recall]:
+    """Hits that mean what was asked, and what hangs on them.
+
+    The score can't tell: its word part is relative to the best candidate, and a scene of yesterday has its recency
+    whatever it is about. Where no vectors were compared, half of the telling words have to stand in the scene.
+    """
+    asked = set(content_stems(text))
+
+    def tells(hit: Recall) -> bool:
+        if hit.parts.get("meaning", 0.0) > 0:
+            return hit.parts["meaning"] >= least
+        scene = hit.scene
+        there = set(content_stems(f"{scene.text} {scene.scene.response} {' '.join(scene.keys)}"))
+        return bool(asked) and 2 * len(asked & there) >= len(asked)
+
+    good = {hit.scene.id for hit in found if hit.parts and tells(hit)}
+    return [hit for hit in found if (hit.scene.id if hit.parts else hit.of) in good]
+
+
+def _within(found: Sequence[Recall], budget: int) -> list[Recall]:
+    kept, left = [], budget
+    for hit in found:
+        if budget <= 0 or hit.tokens <= left:
+            kept.append(hit)
+            left -= hit.tokens
+    return kept
 
 
 def find_scene(store: SceneStore, reference: int | str) -> StoredScene | None:

@@ -273,6 +273,7 @@ class Policy:
         candidates: scenes that are rescored, at most.
         diversity: 1 takes the best scores, 0 the least alike (maximal marginal relevance).
         floor: hits that score less than this aren't returned.
+        least_meaning: a turn is only reminded of scenes whose meaning is at least so like the request's.
         said_share: share of what the person said in the meaning of a scene; the rest is the response's.
         echo_overlap: from this share of three-word sequences taken from recalled scenes, a text is a repetition.
         duplicate_cosine, duplicate_words: from this likeness of meaning and of words two texts say the same.
@@ -299,6 +300,7 @@ class Policy:
     candidates: int = 256
     diversity: float = 0.75
     floor: float = 0.0
+    least_meaning: float = 0.28
     said_share: float = 0.7
     echo_overlap: float = 0.6
     duplicate_cosine: float = 0.95
@@ -319,6 +321,7 @@ class Policy:
             chain_depth=memory.chain_depth,
             budget_tokens=memory.budget_tokens,
             half_life_days=memory.half_life_days,
+            least_meaning=memory.least_meaning,
             weights={
                 "meaning": weights.meaning,
                 "words": weights.words,

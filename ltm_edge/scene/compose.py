@@ -35,7 +35,7 @@ class PastTurn(Protocol):
 
     @property
     def trace(self) -> Mapping[str, object]:
-        """Its trace; ``trace["request"]`` is the whole PVQ."""
+        """Its trace; ``trace["request"]`` is the whole PVQ, ``trace["memory"]["text"]`` what was brought up for it."""
 
 
 class PromptComposer:
@@ -82,25 +82,32 @@ class PromptComposer:
         """What every prompt of the session begins with: the system message and the few-shot pairs."""
         return list(self._spine)
 
-    def turn_message(self, pvq: Pvq, template: Template, lang: str) -> Message:
+    def recalled(self, lines: Sequence[str], lang: str) -> str:
+        """Scenes that the memory brings up, one a line, as they stand in a turn's message."""
+        return fill(self._prompts.of(lang).recalled, items="\n".join(f"- {' '.join(line.split())}" for line in lines))
+
+    def turn_message(self, pvq: Pvq, template: Template, lang: str, recalled: str = "") -> Message:
         """The user message of one turn: what the spine doesn't say yet, what is known, and the request as it is."""
         self._templates.setdefault(template.name, template)
-        return self._user(pvq, template, template.name, lang)
+        return self._user(pvq, template, template.name, lang, recalled)
 
-    def messages(self, history: Sequence[PastTurn], pvq: Pvq, template: Template, lang: str) -> list[Message]:
+    def messages(
+        self, history: Sequence[PastTurn], pvq: Pvq, template: Template, lang: str, recalled: str = ""
+    ) -> list[Message]:
         """The whole chat for one turn.
 
         Args:
             history: earlier turns, oldest first; those without any document are left out.
             pvq: this request.
             template, lang: of this turn.
+            recalled: what the memory brings up for it, as :meth:`recalled` puts it.
         """
         chat = self.spine_messages()
         for turn in history:
             if turn.document.strip():
                 chat.append(self._past(turn))
                 chat.append(Message("assistant", turn.document))
-        chat.append(self.turn_message(pvq, template, lang))
+        chat.append(self.turn_message(pvq, template, lang, recalled))
         return chat
 
     def _compose_spine(self, system_extra: str | None) -> tuple[Message, ...]:
@@ -127,9 +134,12 @@ class PromptComposer:
             pvq = Pvq.from_dict(given) if isinstance(given, Mapping) else Pvq(turn.request)
         except SchemaError:  # a session file of another version: what the user said is still known
             pvq = Pvq(turn.request)
-        return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang)
+        memory = turn.trace.get("memory")
+        recalled = memory.get("text") if isinstance(memory, Mapping) else None
+        text = recalled if isinstance(recalled, str) else ""
+        return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang, text)
 
-    def _user(self, pvq: Pvq, template: Template | None, name: str, lang: str) -> Message:
+    def _user(self, pvq: Pvq, template: Template | None, name: str, lang: str, recalled: str = "") -> Message:
         phrases = self._prompts.of(lang)
         head: list[str] = []
         if name != self._template.name or lang != self._lang:
@@ -140,6 +150,8 @@ class PromptComposer:
             if lang != self._lang:
                 line = f"{line} {phrases.language}"
             head.append(line)
+        if recalled:
+            head.append(recalled)
         known = self._known(pvq, lang)
         if known:
             head.append(fill(phrases.known, items="; ".join(known)))

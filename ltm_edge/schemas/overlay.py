@@ -152,6 +152,7 @@ class Memory:
     chain_depth: Annotated[Whole, Field(ge=0, le=16)] = 2
     budget_tokens: Annotated[Whole, Field(ge=0, le=65536)] = 384
     half_life_days: Annotated[float, Strict(), Field(gt=0.0, le=36500.0)] = 30.0
+    least_meaning: Fraction = 0.28
     weights: MemoryWeights = field(default_factory=MemoryWeights)
 
 

@@ -13,12 +13,15 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ltm_edge.cli.session_api import OnToken
 from ltm_edge.errors import Cancelled, InputError
+from ltm_edge.scene_memory import SceneMemory
 from ltm_edge.settings import Settings
 from ltm_edge.turn import Turn
+from tests.memory.hashed import HashedEmbedder
 
 
 @dataclass
@@ -41,6 +44,7 @@ TEMPLATES = {"initiation": FakeTemplate("something begins"), "mirror": FakeTempl
 class FakeSession:
     def __init__(self, name: str | None, history: Sequence[Turn], system: str | None, settings: dict[str, Any]) -> None:
         self.name = name
+        self.memory: SceneMemory | None = None
         self.closed = False
         self._history = list(history)
         self._settings = Settings().changed({**settings, "system": system})
@@ -166,11 +170,17 @@ class FakeBundle:
         lang: str | None = None,
         form: str = "auto",
         sampling: Mapping[str, Any] | None = None,
+        memory: SceneMemory | None = None,
+        clock: Any = None,
     ) -> FakeSession:
         assert all(session.closed for session in self.sessions), "two sessions open at once"
         settings = {"template": template, "lang": lang, "form": form, **(sampling or {})}
         self.sessions.append(FakeSession(name, history, system, settings))
+        self.sessions[-1].memory = memory
         return self.sessions[-1]
+
+    def open_memory(self, path: Path | None = None, **options: Any) -> SceneMemory:
+        return SceneMemory.open(path, HashedEmbedder(), **options)
 
     def close(self) -> None:
         self.closed = True

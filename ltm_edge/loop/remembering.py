@@ -1,0 +1,232 @@
+"""Memory in a turn: what is brought up before the draft, and what is kept of the accepted answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ltm_edge.errors import LtmError
+from ltm_edge.loop.protocols import Memory, Recalled, Vocabulary
+from ltm_edge.scene.compose import PromptComposer
+from ltm_edge.scene.pvq import Pvq
+from ltm_edge.scene.record import Scene
+
+__all__ = ["Clock", "Remembering", "Reminder", "added_by"]
+
+Clock = Callable[[], "datetime | None"]
+"""Gives the present moment, with its zone; None is the machine's own."""
+
+_SAID_CHARS = 300
+_ANSWER_CHARS = 160
+_SHOWN_CHARS = 60  # of a scene in the trace
+_SHARE = 4  # recalled scenes never take more than this part of the room before the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """What a memory brought up for a turn.
+
+    Attributes:
+        text: as it stands in the prompt; empty if nothing is worth it.
+        recalled: ids of the scenes in it.
+        shown: ids of scenes that earlier turns brought up and that still stand in the prompt.
+        trace: for the turn's trace, part ``memory``.
+        notices: sentences for the user.
+    """
+
+    text: str = ""
+    recalled: tuple[int, ...] = ()
+    shown: tuple[int, ...] = ()
+    trace: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+class Remembering:
+    """Recalls and stores for the turns of one session.
+
+    A memory that fails costs a turn what it would have brought up, never the turn.
+    """
+
+    def __init__(self, memory: Memory, vocabulary: Vocabulary, clock: Clock) -> None:
+        """Take the parts.
+
+        Args:
+            memory: the scene memory.
+            vocabulary: the model's, by which the budget is counted.
+            clock: from which ages count, and with which scenes are stored.
+        """
+        self._memory = memory
+        self._vocabulary = vocabulary
+        self._clock = clock
+
+    def recall(
+        self,
+        pvq: Pvq,
+        composer: PromptComposer,
+        lang: str,
+        prompt: Sequence[Any],
+        room: int,
+        answered: Sequence[Any] = (),
+    ) -> Reminder:
+        """What resonates with a request and doesn't stand in the prompt yet.
+
+        Args:
+            pvq: the request.
+            composer: puts what is found into words.
+            lang: language of the turn.
+            prompt: turns that stand in the prompt.
+            room: tokens of the context before the answer.
+            answered: the turn that is answered again, which reminds of itself only.
+        """
+        start = time.perf_counter()
+        policy = self._memory.policy
+        said, shown = _standing(prompt)
+        budget = min(policy.budget_tokens, room // _SHARE)
+        hits: list[Recalled] = []
+        notices: tuple[str, ...] = ()
+        try:
+            if budget > 0:
+                hits = list(
+                    self._memory.recall(
+                        pvq,
+                        budget_tokens=budget,
+                        count_tokens=self._count,
+                        exclude=(*said, *shown, *(number for turn in answered for number in _stored(turn))),
+                        least=policy.least_meaning,
+                        at=self._clock(),
+                    )
+                )
+        except LtmError as error:
+            notices = (f"memory: {error}; this turn goes without it",)
+        text = self._words(hits, composer, lang)
+        while hits and self._count(text) > budget:  # what was found last matters least
+            hits.pop()
+            text = self._words(hits, composer, lang)
+        trace = {
+            "recalled": [{**hit.to_dict(), "said": _cut(_what(hit), _SHOWN_CHARS)} for hit in hits],
+            "text": text,
+            "tokens": self._count(text) if text else 0,
+            "ms": {"recall": _ms(start)},
+        }
+        return Reminder(text, tuple(hit.scene.id for hit in hits), shown, trace, notices)
+
+    def store(
+        self,
+        reminder: Reminder,
+        scene: Scene,
+        pvq: Pvq,
+        *,
+        session: str,
+        template: str,
+        before: Sequence[Any],
+        replaces: int | None = None,
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Store an accepted answer; it is on disk when this returns.
+
+        Args:
+            reminder: what :meth:`recall` gave for the turn.
+            scene: the accepted scene.
+            pvq: the request.
+            session, template: their names.
+            before: earlier turns of the conversation.
+            replaces: scene of the answer that this one replaces.
+
+        Returns:
+            The part ``memory`` of the trace, and sentences for the user.
+        """
+        start = time.perf_counter()
+        trace = dict(reminder.trace)
+        notices: tuple[str, ...] = ()
+        try:
+            added = self._memory.add(
+                scene,
+                text=pvq.text,
+                session=session,
+                template=template,
+                phase=pvq.phase,
+                predecessor=next((number for turn in reversed(before) for number in _stored(turn)), None),
+                recalled=reminder.recalled,
+                shown=reminder.shown,
+                replaces=replaces,
+                at=self._clock(),
+            )
+            trace["stored"] = {
+                "id": added.id,
+                "status": added.status,
+                "superseded": list(added.superseded),
+                "strengthened": list(added.strengthened),
+            }
+        except LtmError as error:
+            notices = (f"memory: this turn was not stored: {error}",)
+        trace["ms"] = {**trace.get("ms", {}), "store": _ms(start)}
+        return trace, notices
+
+    def _count(self, text: str) -> int:
+        return len(self._vocabulary.tokenize(text))
+
+    def _words(self, hits: Sequence[Recalled], composer: PromptComposer, lang: str) -> str:
+        """One line a scene, oldest first, so that what is newer is read later."""
+        lines = [_line(hit) for hit in sorted(hits, key=lambda hit: (hit.scene.created, hit.scene.id))]
+        return composer.recalled(lines, lang) if lines else ""
+
+
+def added_by(turn: Any) -> int | None:
+    """Id of the scene that a turn added to the memory, None if it added none."""
+    stored = _part(turn).get("stored")
+    if isinstance(stored, Mapping) and stored.get("status") == "added" and isinstance(stored.get("id"), int):
+        return int(stored["id"])
+    return None
+
+
+def _standing(prompt: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of the scenes that turns in the prompt are, and of those that they brought up."""
+    said = [number for turn in prompt for number in _stored(turn)]
+    shown = [
+        hit["id"]
+        for turn in prompt
+        for hit in _list(_part(turn).get("recalled"))
+        if isinstance(hit, Mapping) and isinstance(hit.get("id"), int)
+    ]
+    return tuple(dict.fromkeys(said)), tuple(dict.fromkeys(shown))
+
+
+def _stored(turn: Any) -> Iterator[int]:
+    stored = _part(turn).get("stored")
+    if isinstance(stored, Mapping) and isinstance(stored.get("id"), int):
+        yield int(stored["id"])
+
+
+def _part(turn: Any) -> Mapping[str, Any]:
+    part = turn.trace.get("memory")
+    return part if isinstance(part, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _what(hit: Recalled) -> str:
+    return hit.scene.text or hit.scene.scene.response
+
+
+def _line(hit: Recalled) -> str:
+    scene = hit.scene
+    said, answer = _cut(scene.text, _SAID_CHARS), "" if scene.echo else _cut(scene.scene.response, _ANSWER_CHARS)
+    parts = [part for part in (said, answer) if part]
+    return f"{scene.created_at.astimezone():%Y-%m-%d}: {' | '.join(parts)}"
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most so many characters on one line, up to the end of a sentence where there is one."""
+    plain = " ".join(text.split())
+    if len(plain) <= limit:
+        return plain
+    end = max(plain.rfind(mark, 0, limit) for mark in ".!?…")
+    return plain[: end + 1] if end > limit // 2 else plain[: limit - 1].rstrip() + "…"
+
+
+def _ms(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 1)
