@@ -21,7 +21,7 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz tsan clean
 
 chat: env
 	@exec $(BIN)/ltm-edge chat
@@ -82,6 +82,7 @@ test-cpp: env
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLTM_BUILD_MODULE=OFF \
 	    -DLTM_BUILD_TESTS=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" > build/cpp-configure.log || { cat build/cpp-configure.log; exit 1; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP_BUILD)
+	export LTM_TEST_MODEL="$$($(BIN)/python -c 'from ltm_edge.models import find_demo_model; print(find_demo_model().path)')"
 	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(CPP_BUILD) --output-on-failure
 
 test-py: env vocabularies
@@ -112,6 +113,15 @@ fuzz: env
 	    cmake --build $$folder --target grammar_test_fuzz
 	done
 	python tests/cpp/grammar/run_fuzz.py build/fuzz/tests/cpp/grammar_test_fuzz build/cpp/tests/cpp/grammar_test_fuzz --inputs $(FUZZ_INPUTS)
+
+# The engine's threads under the thread sanitizer. OpenMP keeps one thread: what it does is not ours to judge.
+tsan: env
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 TSAN_OPTIONS="halt_on_error=1"
+	export LTM_TEST_MODEL="$$($(BIN)/python -c 'from ltm_edge.models import find_demo_model; print(find_demo_model().path)')"
+	cmake -S . -B build/tsan -G Ninja -DCMAKE_BUILD_TYPE=Release -DLTM_BUILD_MODULE=OFF -DLTM_BUILD_TESTS=ON \
+	    -DLTM_SANITIZE=thread -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" > build/tsan-configure.log || { cat build/tsan-configure.log; exit 1; }
+	cmake --build build/tsan --target engine_test_threads
+	build/tsan/tests/cpp/engine_test_threads 2> build/tsan.log || { tail -n 60 build/tsan.log; exit 1; }
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env

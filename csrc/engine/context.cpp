@@ -114,8 +114,14 @@ Context::Pass::Pass(Context& context, const StopPoll* poll)
 }
 
 Context::Pass::~Pass() {
+    if (context_.poll_ != nullptr) context_.resume();
     context_.poll_ = nullptr;
-    context_.resume();
+    Figures& figures = context_.figures_;
+    figures.cached = static_cast<int>(context_.cache_->longest());
+    figures.sequences = context_.cache_->live();
+    figures.leased = context_.cache_->leased();
+    figures.adapter_changes = context_.adapter_changes_;
+    figures.adapter_ms = context_.adapter_ms_;
 }
 
 bool Context::can_shift() const { return memory_->can_shift(); }
@@ -128,7 +134,7 @@ bool Context::stopping() {
 }
 
 void Context::clear() {
-    const Pass pass(*this, nullptr);
+    const Pass pass(*this);
     cache_->clear();
 }
 
@@ -218,7 +224,7 @@ void Context::apply(const AdapterState& adapters) {
 }
 
 void Context::set_base(const AdapterState& adapters) {
-    const Pass pass(*this, nullptr);
+    const Pass pass(*this);
     base_ = id_of(adapters);
 }
 
@@ -316,12 +322,12 @@ Commit Context::commit(const std::vector<llama_token>& tokens, const StopPoll& p
 }
 
 std::size_t Context::rebase(const std::vector<llama_token>& tokens, std::size_t keep, std::size_t count) {
-    const Pass pass(*this, nullptr);
+    const Pass pass(*this);
     return cache_->rebase(tokens, keep, count, base_);
 }
 
 Context::Saved Context::save(const std::vector<llama_token>& tokens) {
-    const Pass pass(*this, nullptr);
+    const Pass pass(*this);
     SequenceCache::Lease lease = cache_->branch(tokens, tokens.size(), base_, base_);
     Saved out;
     out.n = cache_->length(lease.seq());
@@ -338,7 +344,7 @@ Context::Saved Context::save(const std::vector<llama_token>& tokens) {
 }
 
 bool Context::restore(const std::vector<llama_token>& tokens, const std::uint8_t* bytes, std::size_t size) {
-    const Pass pass(*this, nullptr);
+    const Pass pass(*this);
     check_tokens(tokens, "restore");
     if (tokens.empty() || tokens.size() > static_cast<std::size_t>(n_ctx())) return false;
     apply(states_[base_]);

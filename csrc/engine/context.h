@@ -140,14 +140,15 @@ class Context {
     void clear();
 
     [[nodiscard]] int n_ctx() const noexcept { return static_cast<int>(llama_n_ctx(context_.get())); }
-    [[nodiscard]] int n_cached() const noexcept { return static_cast<int>(cache_->longest()); }
-    [[nodiscard]] int n_sequences() const noexcept { return cache_->live(); }
-    [[nodiscard]] int n_leased() const noexcept { return cache_->leased(); }
+    // As of the end of the last pass; readable from any thread, also while one is running.
+    [[nodiscard]] int n_cached() const noexcept { return figures_.cached.load(); }
+    [[nodiscard]] int n_sequences() const noexcept { return figures_.sequences.load(); }
+    [[nodiscard]] int n_leased() const noexcept { return figures_.leased.load(); }
+    // Times that adapters were set on the context, and what that took in all.
+    [[nodiscard]] int adapter_changes() const noexcept { return figures_.adapter_changes.load(); }
+    [[nodiscard]] double adapter_ms() const noexcept { return figures_.adapter_ms.load(); }
     [[nodiscard]] bool can_shift() const;
     [[nodiscard]] bool can_cut() const;
-    // Times that adapters were set on the context, and what that took in all.
-    [[nodiscard]] int adapter_changes() const noexcept { return adapter_changes_; }
-    [[nodiscard]] double adapter_ms() const noexcept { return adapter_ms_; }
     [[nodiscard]] const std::shared_ptr<Model>& model() const noexcept { return model_; }
 
   private:
@@ -156,10 +157,11 @@ class Context {
     class Memory;
     static constexpr StateId kUnknown = UINT32_MAX;
 
-    // Held during a pass: the lock, the poll, and the cancel flag that is cleared at its end.
+    // Held during a pass: the lock, and the poll. A pass that can be stopped clears the cancel flag at its end; one
+    // that can't (it has no poll) leaves it to the next that can.
     class Pass {
       public:
-        Pass(Context& context, const StopPoll* poll);
+        explicit Pass(Context& context, const StopPoll* poll = nullptr);
         ~Pass();
         Pass(const Pass&) = delete;
         Pass& operator=(const Pass&) = delete;
@@ -206,6 +208,14 @@ class Context {
     int n_seq_max_;
     int adapter_changes_ = 0;
     double adapter_ms_ = 0;
+    struct Figures {
+        std::atomic<int> cached{0};
+        std::atomic<int> sequences{0};
+        std::atomic<int> leased{0};
+        std::atomic<int> adapter_changes{0};
+        std::atomic<double> adapter_ms{0};
+    };
+    Figures figures_;
     std::mutex busy_;
     std::atomic<bool> cancel_{false};
     const StopPoll* poll_ = nullptr;

@@ -1,14 +1,15 @@
 // A minimal test harness: CHECK macros that report file and line, and a summary for main to return.
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 #include <sstream>
 #include <string>
 
 namespace check {
 
-inline int checks = 0;
-inline int failures = 0;
+inline std::atomic<int> checks{0};
+inline std::atomic<int> failures{0};
 
 inline void report(bool holds, const char* file, int line, const std::string& what) {
     ++checks;
@@ -42,6 +43,6 @@ void equal(const A& a, const B& b, const char* file, int line, const char* text)
     } while (false)
 
 inline int check_report() {
-    std::printf("%d checks, %d failed\n", check::checks, check::failures);
+    std::printf("%d checks, %d failed\n", check::checks.load(), check::failures.load());
     return check::failures == 0 ? 0 : 1;
 }
