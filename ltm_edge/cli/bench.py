@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 __all__ = ["bench"]
 
+_LEAST, _MOST = 100, 10_000_000  # vectors
+
 
 @click.group()
 def bench() -> None:
-    """Measure grammar masks, decoding, turns and embedding on this machine."""
+    """Measure grammar masks, decoding, turns, embedding and memory on this machine."""
 
 
 @bench.command()
@@ -81,6 +84,43 @@ def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_jso
     from ltm_edge.models import existing_file
 
     report = bench_embed(existing_file(file) if file else None, rounds, texts, threads, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+class _Sizes(click.ParamType):  # type: ignore[type-arg]
+    """Counts such as ``10k,100k,1m``."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        found = []
+        for part in str(value).lower().split(","):
+            digits, factor = part.strip(), 1
+            if digits.endswith(("k", "m")):
+                digits, factor = digits[:-1], {"k": 1000, "m": 1_000_000}[digits[-1]]
+            if not digits.isdecimal() or not _LEAST <= int(digits) * factor <= _MOST:
+                self.fail(f"{part!r} is not a count from {_LEAST} to {_MOST}, such as 10k or 1m", param, ctx)
+            found.append(int(digits) * factor)
+        return tuple(found)
+
+
+@bench.command()
+@click.option("--sizes", type=_Sizes(), default="10k,100k", show_default=True, help="Vectors, such as 10k,100k,1m.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often each query.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads that build; one per core if not given.")
+@click.option(
+    "--patience", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds to build an index."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def memory(sizes: tuple[int, ...], rounds: int, threads: int | None, patience: float, as_json: bool) -> None:
+    """Cost of scene memory: the vector index, adding a scene, scoring candidates.
+
+    hnswlib, usearch and FAISS are measured beside the index if they are installed. A million vectors take some 8 GB of
+    memory and, on two cores, half an hour for each graph.
+    """
+    from ltm_edge.bench.memory import bench_memory
+
+    report = bench_memory(sizes, rounds, threads, patience, _progress)
     _print(report.to_dict() if as_json else report.lines())
 
 
