@@ -67,9 +67,9 @@ def _recall(chat: Chat, rest: str) -> None:
         if hit.parts:
             parts = ", ".join(f"{name} {value:.2f}" for name, value in hit.parts.items())
             weak = "" if hit.parts.get("meaning", 1.0) >= opened.policy.least_meaning else "; too weak for a turn"
-            say(f"        {hit.score:.2f}: {parts}{weak}")
+            print_lines([f"        {hit.score:.2f}: {parts}{weak}"])
         else:
-            say(f"        {hit.via} of {hit.of}")
+            print_lines([f"        {hit.via} of {hit.of}"])
     if not hits:
         say("nothing found")
 

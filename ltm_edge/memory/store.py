@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +33,9 @@ def new_uid() -> str:
     return secrets.token_hex(16)
 
 
+@functools.lru_cache(maxsize=4)  # looked for first and stored then
 def fingerprint(text: str, response: str) -> bytes:
     """The same for scenes that say the same words: of what was said, or of the response where nothing was."""
-    import hashlib
-
     words = " ".join(sorted(set(content_stems(text or response))))
     return hashlib.blake2b(words.encode("utf-8"), digest_size=8).digest()
 
