@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.engine.offload import ModelFacts
 from ltm_edge.engine.options import EngineOptions
-from ltm_edge.errors import BundleError, Problem, SchemaError
-from ltm_edge.schemas.field import FieldArchitecture, parse_field
-from ltm_edge.schemas.overlay import Overlay, parse_overlay
-from ltm_edge.schemas.prompts import Prompts, parse_prompts
-from ltm_edge.schemas.template import Template, parse_template
+from ltm_edge.errors import BundleError
+from ltm_edge.hashes import file_sha256
+from ltm_edge.overlay_set import OverlaySet, load_overlay
+from ltm_edge.schemas.field import FieldArchitecture
+from ltm_edge.schemas.overlay import Overlay
+from ltm_edge.schemas.template import Template
 
 if TYPE_CHECKING:
+    from gguf_tools.bundle_reader import BundleReader
+    from gguf_tools.records import GgufInfo
     from ltm_edge.loop.remembering import Clock
     from ltm_edge.scene_memory import SceneMemory
     from ltm_edge.session import Session
@@ -26,114 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Bundle", "OverlaySet", "load_overlay"]
 
-_MAX_YAML = 1 << 20
+
+def _opened(path: Path) -> BundleReader:
+    """The file's header, and its sidecar folder after it was checked."""
+    from gguf_tools.bundle_reader import BundleReader
+    from gguf_tools.errors import GgufError
+
+    try:
+        return BundleReader.open(path, hasher=file_sha256)
+    except GgufError as error:
+        raise BundleError(str(error)) from error
 
 
-class OverlaySet:
-    """Everything an overlay folder holds, read and checked.
-
-    Attributes:
-        overlay: the switchboard.
-        field: zones, links and archetypes.
-        templates: scene templates by name, in alphabetical order.
-        prompts: the words around a request, by language.
-    """
-
-    def __init__(
-        self, overlay: Overlay, field: FieldArchitecture, templates: Mapping[str, Template], prompts: Prompts
-    ) -> None:
-        self.overlay = overlay
-        self.field = field
-        self.templates = MappingProxyType(dict(sorted(templates.items())))
-        self.prompts = prompts
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Languages that the overlay speaks."""
-        return tuple(lang for lang in self.overlay.languages if lang in self.prompts.languages)
-
-    def archetype_names(self) -> dict[str, dict[str, str]]:
-        """Names of the archetypes by language, then by id; ids without a name are left out."""
-        return {
-            lang: {key: item.names[lang] for key, item in self.field.archetypes.items() if lang in item.names}
-            for lang in self.languages
-        }
-
-
-def load_overlay(folder: Path | None = None) -> OverlaySet:
-    """Read an overlay folder; None is the packaged default, whose files also stand in for those that ``folder`` lacks.
-
-    Raises:
-        SchemaError: with the problems of all files.
-        BundleError: the folder is not there or can't be read.
-    """
-    if folder is not None and not folder.is_dir():
-        raise BundleError(f"{folder}: no such overlay folder; give a folder that holds ltm_overlay_config.yaml")
-    packaged = resources.files("ltm_edge") / "overlay"
-    problems: list[Any] = []
-
-    def read(name: str) -> tuple[bytes, str]:
-        if folder is not None and (folder / name).is_file():
-            path = folder / name
-            try:
-                if path.stat().st_size > _MAX_YAML:
-                    raise BundleError(f"{path}: {path.stat().st_size} bytes; an overlay file has at most {_MAX_YAML}")
-                return path.read_bytes(), str(path)
-            except OSError as error:
-                raise BundleError(f"{path}: can't be read: {error.strerror or error}") from error
-        return packaged.joinpath(*name.split("/")).read_bytes(), name
-
-    def parse(parser: Any, name: str) -> Any:
-        text, where = read(name)
-        try:
-            return parser(text, where)
-        except SchemaError as error:
-            problems.extend(error.problems)
-            return None
-
-    names: Iterable[str]
-    if folder is not None and (folder / "scene_templates").is_dir():
-        names = sorted(path.name for path in (folder / "scene_templates").glob("*.yaml"))
-    else:
-        names = sorted(item.name for item in (packaged / "scene_templates").iterdir() if item.name.endswith(".yaml"))
-    overlay = parse(parse_overlay, "ltm_overlay_config.yaml")
-    field = parse(parse_field, "field_architecture.yaml")
-    prompts = parse(parse_prompts, "prompts.yaml")
-    templates = [parse(parse_template, f"scene_templates/{name}") for name in names]
-    if problems:
-        raise SchemaError(problems)
-    if not templates:
-        raise BundleError(f"{folder}/scene_templates: no *.yaml in it; at least one scene template is needed")
-    loaded = OverlaySet(overlay, field, {t.name: t for t in templates}, prompts)
-    own_config = folder is None or (folder / "ltm_overlay_config.yaml").is_file()
-    _check_references(loaded, len(templates), own_config=own_config)
-    return loaded
-
-
-def _check_references(loaded: OverlaySet, files: int, *, own_config: bool) -> None:
-    """Raise SchemaError where one file names something that no other file has.
-
-    The packaged config may stand beside a folder's own templates; its default template is then only a wish.
-    """
-    problems = []
-    default = loaded.overlay.default_template
-    if own_config and default is not None and default not in loaded.templates:
-        message = f"no template {default!r}; known: {', '.join(loaded.templates)}"
-        problems.append(Problem("ltm_overlay_config.yaml", "ltm_overlay.default_template", message))
-    if len(loaded.templates) != files:
-        problems.append(Problem("scene_templates", "name", "two templates have the same name"))
-    if not loaded.languages:
-        message = f"prompts.yaml speaks none of {', '.join(loaded.overlay.languages)}"
-        problems.append(Problem("ltm_overlay_config.yaml", "ltm_overlay.languages", message))
-    if problems:
-        raise SchemaError(problems)
-
-
-def _facts(path: Path) -> tuple[ModelFacts, int]:
+def _facts(info: GgufInfo) -> tuple[ModelFacts, int]:
     """What the offload plan needs to know, and the context that the model was trained on, from the file's header."""
-    from gguf_tools.reader import read_gguf
-
-    info = read_gguf(path)
     meta = info.metadata
     arch = str(meta.get("general.architecture", ""))
 
@@ -166,11 +74,33 @@ class Bundle:
     time. Closing a bundle closes its sessions.
     """
 
-    def __init__(self, model: LoadedModel, overlay: OverlaySet, name: str) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        overlay: OverlaySet,
+        name: str,
+        *,
+        adapters: Mapping[str, Path] | None = None,
+        memory: Path | None = None,
+        embedder: Path | None = None,
+    ) -> None:
+        """Put a bundle together; :meth:`open` does it from a file.
+
+        Args:
+            model: the loaded model.
+            overlay: how it thinks.
+            name: the bundle's name.
+            adapters: GGUF LoRA of each channel that has one, by the channel's name.
+            memory: folder with the scenes that it begins with; None: none.
+            embedder: its own embedding model; None: it has none.
+        """
         self._model: LoadedModel | None = model
         self.overlay_set = overlay
         self.name = name
         self.path = model.path
+        self.adapters = MappingProxyType(dict(adapters or {}))
+        self.memory_folder = memory
+        self.embedder_file = embedder
         self._sessions: list[Session] = []
 
     @classmethod
@@ -196,9 +126,10 @@ class Bundle:
             ctx: context in tokens; None: 4096 or what the model was trained on.
             flash_attn: ``auto``, ``on`` or ``off``.
             kv_type: type of the KV cache, such as ``f16`` or ``q8_0``.
-            overlay: folder with an overlay; None: the packaged one.
+            overlay: folder with an overlay; None: the bundle's own, or the packaged one where the file has none.
 
         Raises:
+            BundleError: its ``ltm.*`` entries are wrong, or its sidecar folder isn't as listed.
             ModelError: the file can't be used as a chat model; says why.
             SchemaError: the overlay has problems; lists all of them.
             InputError: an option is out of range.
@@ -206,11 +137,23 @@ class Bundle:
         from ltm_edge.models import resolve_model
 
         options = EngineOptions(gpu_layers, device, threads, ctx, flash_attn, kv_type)
-        loaded = load_overlay(Path(overlay) if overlay is not None else None)
         file = resolve_model(None if path is None else os.fspath(path))
-        facts, n_ctx_train = _facts(file)
+        reader = _opened(file)
+        if overlay is not None:
+            loaded = load_overlay(Path(overlay))
+        else:
+            loaded = load_overlay(reader.documents if reader.is_bundle else None, str(file))
+        facts, n_ctx_train = _facts(reader.info)
         model = LoadedModel.load(file, options, facts, n_ctx_train)
-        return cls(model, loaded, loaded.overlay.name)
+        folder = reader.folder
+        return cls(
+            model,
+            loaded,
+            loaded.overlay.name,
+            adapters=reader.channels,
+            memory=folder / "memory" if folder is not None and "memory/scenes.sqlite" in reader.files else None,
+            embedder=reader.file("embedder.gguf") if "embedder.gguf" in reader.files else None,
+        )
 
     @property
     def model(self) -> LoadedModel:

@@ -53,15 +53,25 @@ class ZoneSampling:
         return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
+_Number = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,2})$")]
+Gain = Annotated[float, Strict(), Field(ge=-16.0, le=16.0)]
+HeadGates: TypeAlias = Annotated[Mapping[_Number, Mapping[_Number, Gain]], Field(max_length=1000)]
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelZone:
-    """A semantic channel (семантический канал): one way of answering."""
+    """A semantic channel (семантический канал): one way of answering.
+
+    At the level of heads it acts through its adapter: a learned LoRA, and gains on single heads of the attention
+    output by layer and head (`head_gates`), both of which `ltm-edge convert` makes into one file.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     kind: Literal["channel"]
     directive: LangText = field(default_factory=dict)
     anchors: LangTexts = field(default_factory=dict)
     adapter: RelativeFile | None = None
+    head_gates: HeadGates = field(default_factory=dict)
     max_scale: Annotated[float, Strict(), Field(ge=0.0, le=4.0)] = 1.0
     sampling: ZoneSampling = field(default_factory=ZoneSampling)
 

@@ -37,6 +37,9 @@ MAX_NUMBER_CHARS = 64
 
 Path_ = tuple["str | int", ...]
 
+# Under these, keys are numbers of layers and heads, and people write them as such; they are read as text.
+_NUMBERED = frozenset({"head_gates"})
+
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
@@ -147,7 +150,8 @@ class _Builder:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             mark = key_node.start_mark
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TAG + "str":
+            numbered = any(part in _NUMBERED for part in path) and key_node.tag == _TAG + "int"
+            if not isinstance(key_node, yaml.ScalarNode) or not (key_node.tag == _TAG + "str" or numbered):
                 found = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
                 self.fail(path, f"the key {found} isn't text; put it in quotes", mark)
                 continue

@@ -1,0 +1,130 @@
+"""OverlaySet: the documents that give a model a structure of thinking, from a folder, a bundle or the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ltm_edge.errors import BundleError, Problem, SchemaError
+from ltm_edge.schemas.field import FieldArchitecture, parse_field
+from ltm_edge.schemas.overlay import Overlay, parse_overlay
+from ltm_edge.schemas.prompts import Prompts, parse_prompts
+from ltm_edge.schemas.template import Template, parse_template
+
+__all__ = ["OverlaySet", "load_overlay"]
+
+_MAX_YAML = 1 << 20
+
+
+class OverlaySet:
+    """Everything an overlay folder holds, read and checked.
+
+    Attributes:
+        overlay: the switchboard.
+        field: zones, links and archetypes.
+        templates: scene templates by name, in alphabetical order.
+        prompts: the words around a request, by language.
+    """
+
+    def __init__(
+        self, overlay: Overlay, field: FieldArchitecture, templates: Mapping[str, Template], prompts: Prompts
+    ) -> None:
+        self.overlay = overlay
+        self.field = field
+        self.templates = MappingProxyType(dict(sorted(templates.items())))
+        self.prompts = prompts
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that the overlay speaks."""
+        return tuple(lang for lang in self.overlay.languages if lang in self.prompts.languages)
+
+    def archetype_names(self) -> dict[str, dict[str, str]]:
+        """Names of the archetypes by language, then by id; ids without a name are left out."""
+        return {
+            lang: {key: item.names[lang] for key, item in self.field.archetypes.items() if lang in item.names}
+            for lang in self.languages
+        }
+
+
+def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = "") -> OverlaySet:
+    """Read an overlay; the packaged files stand in for those that the source lacks.
+
+    Args:
+        source: a folder, or texts by the names that they would have in one (as a bundle holds them); None: the
+            packaged default.
+        where: for messages, what the texts stand in.
+
+    Raises:
+        SchemaError: with the problems of all files.
+        BundleError: the folder is not there or can't be read.
+    """
+    texts = source if isinstance(source, Mapping) else None
+    folder = source if isinstance(source, Path) else None
+    if folder is not None and not folder.is_dir():
+        raise BundleError(f"{folder}: no such overlay folder; give a folder that holds ltm_overlay_config.yaml")
+    packaged = resources.files("ltm_edge") / "overlay"
+    problems: list[Any] = []
+
+    def read(name: str) -> tuple[bytes, str]:
+        if texts is not None and name in texts:
+            return texts[name].encode("utf-8"), f"{where}: {name}" if where else name
+        if folder is not None and (folder / name).is_file():
+            path = folder / name
+            try:
+                if path.stat().st_size > _MAX_YAML:
+                    raise BundleError(f"{path}: {path.stat().st_size} bytes; an overlay file has at most {_MAX_YAML}")
+                return path.read_bytes(), str(path)
+            except OSError as error:
+                raise BundleError(f"{path}: can't be read: {error.strerror or error}") from error
+        return packaged.joinpath(*name.split("/")).read_bytes(), name
+
+    def parse(parser: Any, name: str) -> Any:
+        text, where = read(name)
+        try:
+            return parser(text, where)
+        except SchemaError as error:
+            problems.extend(error.problems)
+            return None
+
+    names: Iterable[str]
+    if texts is not None and any(name.startswith("scene_templates/") for name in texts):
+        names = sorted(name.split("/", 1)[1] for name in texts if name.startswith("scene_templates/"))
+    elif folder is not None and (folder / "scene_templates").is_dir():
+        names = sorted(path.name for path in (folder / "scene_templates").glob("*.yaml"))
+    else:
+        names = sorted(item.name for item in (packaged / "scene_templates").iterdir() if item.name.endswith(".yaml"))
+    overlay = parse(parse_overlay, "ltm_overlay_config.yaml")
+    field = parse(parse_field, "field_architecture.yaml")
+    prompts = parse(parse_prompts, "prompts.yaml")
+    templates = [parse(parse_template, f"scene_templates/{name}") for name in names]
+    if problems:
+        raise SchemaError(problems)
+    if not templates:
+        raise BundleError(f"{source}/scene_templates: no *.yaml in it; at least one scene template is needed")
+    loaded = OverlaySet(overlay, field, {t.name: t for t in templates}, prompts)
+    own_config = folder is None or (folder / "ltm_overlay_config.yaml").is_file()
+    _check_references(loaded, len(templates), own_config=own_config)
+    return loaded
+
+
+def _check_references(loaded: OverlaySet, files: int, *, own_config: bool) -> None:
+    """Raise SchemaError where one file names something that no other file has.
+
+    The packaged config may stand beside a folder's own templates; its default template is then only a wish.
+    """
+    problems = []
+    default = loaded.overlay.default_template
+    if own_config and default is not None and default not in loaded.templates:
+        message = f"no template {default!r}; known: {', '.join(loaded.templates)}"
+        problems.append(Problem("ltm_overlay_config.yaml", "ltm_overlay.default_template", message))
+    if len(loaded.templates) != files:
+        problems.append(Problem("scene_templates", "name", "two templates have the same name"))
+    if not loaded.languages:
+        message = f"prompts.yaml speaks none of {', '.join(loaded.overlay.languages)}"
+        problems.append(Problem("ltm_overlay_config.yaml", "ltm_overlay.languages", message))
+    if problems:
+        raise SchemaError(problems)
