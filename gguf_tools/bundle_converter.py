@@ -28,7 +28,7 @@ from gguf_tools.sidecar import file_sha256, sidecar_folder
 from gguf_tools.types import TensorType, ValueType
 from gguf_tools.writer import Bytes
 
-__all__ = ["FACTS", "BundleConverter", "Options", "open_base"]
+__all__ = ["BundleConverter", "Options", "facts_of", "open_base"]
 
 # What `general.file_type` says of a file whose matrices are all of one type (numbers of llama.h's llama_ftype).
 _FILE_TYPES = {
@@ -39,7 +39,7 @@ _FILE_TYPES = {
 _QUANTIZATION_VERSION = 2
 
 # Names in a Hugging Face config.json, names under the architecture in GGUF.
-FACTS = {
+_FACTS = {
     "hidden_size": "embedding_length",
     "num_hidden_layers": keys.ARCH_BLOCK_COUNT,
     "num_attention_heads": keys.ARCH_HEAD_COUNT,
@@ -88,6 +88,13 @@ def open_base(path: Path) -> GgufInfo:
     if found.name != "chat":
         raise BadSource(path, f"is no chat model: {printable(found.reason)}", remedy="name the base model's GGUF file")
     return info
+
+
+def facts_of(info: GgufInfo) -> dict[str, str | int]:
+    """What a bundle folder's `config.json` says of its base."""
+    found: dict[str, str | int] = {"model_type": info.architecture}
+    found |= {ours: number for ours, theirs in _FACTS.items() if (number := info.arch_number(theirs)) is not None}
+    return found
 
 
 class BundleConverter(Converter):
@@ -248,7 +255,7 @@ class BundleConverter(Converter):
     def _facts(self, folder: BundleFolder, base: GgufInfo) -> list[str]:
         """Where config.json describes another model than the base is."""
         problems = []
-        for ours, theirs in FACTS.items():
+        for ours, theirs in _FACTS.items():
             wanted, found = folder.config.get(ours), base.arch_number(theirs)
             if type(wanted) is int and found is not None and wanted != found:
                 problems.append(f"{CONFIG}: {ours} is {wanted}, the base has {found}; name the base that it describes")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gguf_tools import keys
-from gguf_tools.bundle_converter import FACTS
+from gguf_tools.bundle_converter import facts_of
 from gguf_tools.bundle_folder import CONFIG, FIELD, OVERLAY, is_inner_path
 from gguf_tools.bundle_reader import BundleReader
 from gguf_tools.errors import BadLtmValue, BadSource, OutputExists
@@ -111,11 +111,7 @@ def _root(reader: BundleReader, name: str, key: str) -> dict[str, Any]:
 
 
 def _config(reader: BundleReader) -> bytes:
-    info = reader.info
-    found: dict[str, Any] = {"model_type": info.architecture}
-    for ours, theirs in FACTS.items():
-        if (number := info.arch_number(theirs)) is not None:
-            found[ours] = number
+    found: dict[str, Any] = {**facts_of(reader.info)}
     made_of = (keys.LTM_BASE_NAME, keys.LTM_BASE_SHA256, keys.LTM_LORA_SHA256, keys.LTM_LORA_SCALE)
     found["made_of"] = {
         key.removeprefix(keys.LTM_PREFIX): reader.entries[key] for key in made_of if key in reader.entries

@@ -13,27 +13,55 @@ __all__ = ["inspect"]
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(file: str, as_json: bool) -> None:
+@click.option("--map", "as_map", is_flag=True, help="Print ltm_architect_map.yaml: all parts and how they connect.")
+@click.option("--svg", "as_svg", is_flag=True, help="Print a drawing of the field: zones, links and channels.")
+def inspect(file: str, as_json: bool, as_map: bool, as_svg: bool) -> None:
     """Show what a GGUF file or a bundle holds.
 
-    Its name, architecture, size, quantisation, licence, tokenizer and ltm.* entries, and whether it can chat.
+    Its name, architecture, size, quantisation, licence and tokenizer, whether it can chat, and what the bundle adds:
+    overlay, zones and links, templates, adapters, memory, hashes. A plain model is shown with the packaged overlay.
     """
-    from gguf_tools.errors import GgufError
+    if as_json + as_map + as_svg > 1:
+        raise click.UsageError("--json, --map and --svg are three ways to print; give one.")
+    from gguf_tools.bundle_reader import BundleReader
+    from gguf_tools.errors import BadLtmValue, BadManifest, GgufError, NewerFormat
     from gguf_tools.reader import read_gguf
     from gguf_tools.summary import summarise
-    from ltm_edge.errors import ModelError
+    from ltm_edge.cli.console import write_out
+    from ltm_edge.errors import BundleError, ModelError
+    from ltm_edge.hashes import file_sha256
     from ltm_edge.models import existing_file
 
+    path = existing_file(file)
+    reader, problem = None, ""
     try:
-        summary = summarise(read_gguf(existing_file(file)))
+        summary = summarise(read_gguf(path))
+        reader = BundleReader.open(path, hasher=file_sha256)
+    except (BadLtmValue, BadManifest, NewerFormat) as error:
+        problem = str(error)  # the model itself can still be shown
     except GgufError as error:
         raise ModelError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
+        write_out(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        return
+    lines = summary.lines()
+    if as_map or as_svg or (reader is not None and reader.is_bundle):
+        if reader is None:
+            raise BundleError(problem)
+        from ltm_edge.cli.bundle_map import architect_map, bundle_lines, field_svg
+        from ltm_edge.overlay_set import load_overlay
+
+        loaded = load_overlay(reader.documents if reader.is_bundle else None, str(path))
+        if as_map or as_svg:
+            write_out(architect_map(reader, loaded) if as_map else field_svg(loaded))
+            return
+        lines = [row for row in lines if not row[0].startswith("ltm")] + bundle_lines(reader, loaded)
+    if problem:
+        lines.append(("problem", problem))
+    if sys.stdout.isatty():
         from ltm_edge.cli.tables import print_pairs
 
-        print_pairs(summary.lines())
+        print_pairs(lines)
     else:
-        for label, value in summary.lines():
+        for label, value in lines:
             click.echo(f"{label:<16} {value}")

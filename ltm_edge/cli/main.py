@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("ltm_edge.cli.chat", "chat", "Talk to a model in scenes."),
     "run": ("ltm_edge.cli.run", "run", "Answer one request and print the result."),
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
+    "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
+    "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "bench": ("ltm_edge.cli.bench", "bench", "Measure grammar masks, decoding, turns and embedding on this machine."),

@@ -1,0 +1,65 @@
+"""`--outtype auto`: the type that this machine runs fastest, among those that cost next to no quality."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from gguf_tools.bundle_converter import BundleConverter, Options
+from gguf_tools.measure import Measured, measure
+
+__all__ = ["Choice", "choose_type"]
+
+CANDIDATES = ("same", "Q4_0", "Q4_K", "Q8_0")
+TOLERANCE = 1.02
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was measured, and what was chosen by it.
+
+    Attributes:
+        outtype: the fastest of those within the tolerance.
+        measured: by type; `same` is the measure of perplexity.
+    """
+
+    outtype: str
+    measured: Mapping[str, Measured]
+
+    def lines(self) -> list[str]:
+        """A line for each type, and one that says which was chosen."""
+        reference = self.measured["same"].perplexity
+        rows = [
+            f"{name}: perplexity {one.perplexity:.2f} ({one.perplexity / reference - 1:+.1%}), "
+            f"prefill {one.prefill:.0f} tok/s, decode {one.decode:.0f} tok/s"
+            for name, one in self.measured.items()
+        ]
+        return [*rows, f"chosen: {self.outtype}, the fastest within {TOLERANCE - 1:.0%} of the perplexity of 'same'"]
+
+
+def choose_type(
+    folder: Path, base: Path, options: Options, *, candidates: tuple[str, ...] = CANDIDATES, threads: int | None = None
+) -> Choice:
+    """Make the bundle in each type, measure it, throw it away.
+
+    Args:
+        folder, base, options: as for `BundleConverter`; the option `outtype` is replaced.
+        candidates: types; `same` is always among them.
+        threads: CPU threads to measure with; None: llama.cpp's choice.
+
+    Raises:
+        GgufError: as `BundleConverter.run` and `measure`.
+        OSError: there is no room for the trials.
+    """
+    found = {}
+    for outtype in dict.fromkeys(("same", *candidates)):
+        with tempfile.TemporaryDirectory(prefix="ltm-outtype-") as scratch:
+            target = Path(scratch) / "trial.gguf"
+            BundleConverter(folder, base, target, replace(options, outtype=outtype, force=False)).run()
+            found[outtype] = measure(target, threads=threads)
+    limit = found["same"].perplexity * TOLERANCE
+    good = [name for name, one in found.items() if one.perplexity <= limit]
+    return Choice(min(good, key=lambda name: found[name].turn_seconds), MappingProxyType(found))

@@ -1,0 +1,173 @@
+"""How well and how fast a model runs on this machine, by llama.cpp itself (needs the package llama-cpp-python)."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gguf_tools.errors import GgufError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["TEXT", "Measured", "measure", "perplexity"]
+
+# Some sentences of several kinds: talk, instructions, facts, a story, code. Written for this.
+TEXT = """\
+The library on Harbour Street opens at nine, but the woman who keeps the keys arrives an hour earlier. She waters the
+plants, puts the newspapers in order and unlocks the small door for the fishermen, who read the weather before anyone
+else does. "If the wind turns," one of them told me, "you will see us back before noon." That morning it did turn.
+
+To make a simple bread, mix five hundred grams of flour with ten grams of salt, a spoon of dry yeast and about three
+hundred and fifty millilitres of warm water. Knead the dough for ten minutes, cover it, and let it rest until it has
+doubled in size. Bake it in a hot oven for forty minutes. It is done when it sounds hollow.
+
+A planet moves faster when it is closer to its star. Kepler found this in the observations of Mars; Newton later showed
+that it follows from gravity, a force that falls with the square of the distance. The same rule tells us how long a
+satellite needs for one turn around the Earth, and why the Moon needs about a month.
+
+I have been thinking about what you said yesterday. You are right that the plan is late, and you are also right that
+nobody asked the people who would have to carry it out. Could we start again, with a smaller list? I would rather do
+three things well than ten things badly. Let me know which three you would choose, and why.
+
+def mean(values):
+    total = 0.0
+    for value in values:
+        total += value
+    return total / len(values)
+"""
+_BATCH = 512
+_DECODED = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of one file.
+
+    Attributes:
+        perplexity: on `TEXT`.
+        prefill: tokens per second of a prompt.
+        decode: tokens per second one at a time.
+    """
+
+    perplexity: float
+    prefill: float
+    decode: float
+
+    @property
+    def turn_seconds(self) -> float:
+        """What a usual turn takes: 300 tokens of prompt, 100 of answer."""
+        return 300 / self.prefill + 100 / self.decode
+
+
+def measure(path: Path, *, threads: int | None = None, rounds: int = 3) -> Measured:
+    """Load a model and measure it.
+
+    Args:
+        path: the GGUF file.
+        threads: CPU threads; None: llama.cpp's choice.
+        rounds: repetitions of which the best counts, since whatever else the machine does only adds.
+
+    Raises:
+        GgufError: llama-cpp-python isn't installed, or llama.cpp refuses the file.
+    """
+    with _Context(path, threads) as context:
+        tokens = context.tokens(TEXT)
+        score = context.perplexity(tokens)
+        prefill = min(context.timed_prefill(tokens) for _ in range(rounds))
+        decode = min(context.timed_decode(tokens[0], _DECODED) for _ in range(rounds))
+    return Measured(score, len(tokens) / prefill, _DECODED / decode)
+
+
+def perplexity(path: Path, text: str = TEXT) -> float:
+    """Perplexity of a text, its first token aside. Raises as `measure`."""
+    with _Context(path, None) as context:
+        return context.perplexity(context.tokens(text))
+
+
+class _Context:
+    """A loaded model with one context; frees both."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        try:
+            import llama_cpp
+        except ImportError as error:
+            remedy = "install llama-cpp-python, or name the type"
+            raise GgufError(path, "can't be measured without the package llama-cpp-python", remedy=remedy) from error
+        self._api: Any = llama_cpp
+        llama_cpp.llama_backend_init()
+        self._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        if not self._model:
+            raise GgufError(path, "is refused by llama.cpp", remedy="its architecture may be newer than the library")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = _BATCH
+        if threads is not None:
+            params.n_threads = params.n_threads_batch = threads
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+
+    def tokens(self, text: str) -> list[int]:
+        raw = text.encode("utf-8")
+        buffer = (self._api.llama_token * len(raw))()
+        count = self._api.llama_tokenize(self._vocab, raw, len(raw), buffer, len(raw), True, False)
+        return list(buffer[: min(max(count, 0), _BATCH)])
+
+    def perplexity(self, tokens: list[int]) -> float:
+        import numpy as np
+
+        self._decode(tokens, every=True)
+        size = self._api.llama_vocab_n_tokens(self._vocab)
+        total = 0.0
+        for i, following in enumerate(tokens[1:]):
+            pointer = self._api.llama_get_logits_ith(self._context, i)
+            row: npt.NDArray[np.float64] = np.ctypeslib.as_array(pointer, (size,)).astype(np.float64)
+            top = float(row.max())
+            total += top + math.log(float(np.exp(row - top).sum())) - float(row[following])
+        return math.exp(total / max(len(tokens) - 1, 1))
+
+    def timed_prefill(self, tokens: list[int]) -> float:
+        start = time.perf_counter()
+        self._decode(tokens)
+        return time.perf_counter() - start
+
+    def timed_decode(self, token: int, count: int) -> float:
+        self._clear()
+        start = time.perf_counter()
+        for position in range(count):
+            self._batch([token], position)
+        return time.perf_counter() - start
+
+    def _decode(self, tokens: list[int], *, every: bool = False) -> None:
+        self._clear()
+        self._batch(tokens, 0, every=every)
+
+    def _clear(self) -> None:
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
+
+    def _batch(self, tokens: list[int], first: int, *, every: bool = False) -> None:
+        batch = self._api.llama_batch_init(len(tokens), 0, 1)
+        try:
+            batch.n_tokens = len(tokens)
+            for i, token in enumerate(tokens):
+                batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, first + i, 1
+                batch.seq_id[i][0] = 0
+                batch.logits[i] = every or i == len(tokens) - 1
+            if self._api.llama_decode(self._context, batch) != 0:
+                raise RuntimeError("llama.cpp refused a batch")
+            self._api.llama_synchronize(self._context)
+        finally:
+            self._api.llama_batch_free(batch)
+
+    def __enter__(self) -> _Context:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._api.llama_free(self._context)
+        self._api.llama_model_free(self._model)
