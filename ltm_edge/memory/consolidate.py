@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ltm_edge.memory.protocols import Floats, Summarise
 from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
@@ -137,30 +138,37 @@ def cluster_arcs(
 ) -> list[list[StoredScene]]:
     """Arcs in groups by average linkage: two groups join while their mean likeness is at least ``least``."""
     n = len(arcs)
-    likeness = np.zeros((n, n))
+    likeness = _likeness([vectors.get(arc.id) for arc in arcs])
     member_of = {member: i for i, arc in enumerate(arcs) for member in store.sources(arc.id, "part_of")}
-    for i in range(n):
-        for j in range(i):
-            likeness[i, j] = likeness[j, i] = _cosine(vectors.get(arcs[i].id), vectors.get(arcs[j].id))
     for member, i in member_of.items():
         for target in store.targets(member, "recalled"):
             other = member_of.get(target, i)
             if other != i:
                 likeness[i, other] = likeness[other, i] = 1.0
-    groups = [[i] for i in range(n)]
-    while len(groups) > 1:
-        pairs = [
-            (float(likeness[np.ix_(a, b)].mean()), -x, -y)
-            for x, a in enumerate(groups)
-            for y, b in enumerate(groups)
-            if y > x
-        ]
-        best, x, y = max(pairs)
-        if best < least:
+    np.fill_diagonal(likeness, -np.inf)
+    groups: list[list[int]] = [[i] for i in range(n)]
+    while n > 1:
+        i, j = sorted(divmod(int(likeness.argmax()), n))
+        if not likeness[i, j] >= least:
             break
-        groups[-x] += groups[-y]
-        del groups[-y]
-    return [[arcs[i] for i in sorted(group)] for group in groups]
+        # The mean over all pairs of two groups, from the means of those that were joined (Lance and Williams 1967).
+        a, b = len(groups[i]), len(groups[j])
+        row = (a * likeness[i] + b * likeness[j]) / (a + b)
+        likeness[i, :], likeness[:, i] = row, row
+        likeness[i, i] = likeness[j, :] = likeness[:, j] = -np.inf
+        groups[i] += groups[j]
+        groups[j] = []
+    return [[arcs[i] for i in sorted(group)] for group in groups if group]
+
+
+def _likeness(vectors: Sequence[Floats | None]) -> npt.NDArray[np.float64]:
+    """Cosines of all pairs, float64 [n, n]; 0 where one has no vector, or they are of different spaces."""
+    likeness = np.zeros((len(vectors), len(vectors)))
+    for dim in {len(one) for one in vectors if one is not None}:
+        places = np.array([i for i, one in enumerate(vectors) if one is not None and len(one) == dim])
+        table = np.stack([one for one in vectors if one is not None and len(one) == dim])
+        likeness[np.ix_(places, places)] = np.minimum(table @ table.T, 1.0)
+    return likeness
 
 
 def _cosine(first: Floats | None, second: Floats | None) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ltm_edge.cli.session_api import OnToken
 from ltm_edge.errors import Cancelled, InputError
+from ltm_edge.scene.record import Scene
 from ltm_edge.scene_memory import SceneMemory
 from ltm_edge.settings import Settings
 from ltm_edge.turn import Turn
@@ -119,6 +120,11 @@ class FakeSession:
             "notices": ["a cut context"] if text.startswith("long") else [],
             "ms_total": 1700.0,
         }
+        if self.memory is not None and self._settings.memory != "off":
+            trace["memory"] = {"recalled": [], "text": "", "tokens": 0, "ms": {"recall": 1.0}}
+            if self._settings.memory == "on" and not partial:
+                added = self.memory.add(Scene.from_yaml(document), text=text, session=self.name or "unnamed")
+                trace["memory"]["stored"] = {"id": added.id, "status": added.status}
         self._history.append(Turn(text, written, shown, "initiation", "en", partial, trace))
         return FakeReply(shown, written, trace, partial, form)
 
