@@ -100,7 +100,11 @@ struct Graph::Impl {
                                    engine.dist_func_param_);
     }
 
-    void bypass(Node node, std::size_t level, const std::vector<bool>& alive);
+    // Makes a node's links lead past nodes that go; false: it has none to such.
+    bool bypass(Node node, std::size_t level, const std::vector<bool>& alive);
+    // Links what a node leads to back to it, as adding it would.
+    void link_back(Node node, std::size_t level);
+    void choose(Node node, std::size_t level, const std::vector<Node>& among);
     void renumber(const std::vector<bool>& alive);
 
     std::size_t dim;
@@ -180,9 +184,19 @@ void Graph::search(float scale, const std::int8_t* code, std::size_t effort, con
     for (; !queue.empty(); queue.pop()) found.push_back(queue.top().second);
 }
 
-void Graph::Impl::bypass(Node node, std::size_t level, const std::vector<bool>& alive) {
+void Graph::Impl::choose(Node node, std::size_t level, const std::vector<Node>& among) {
+    Queue candidates;
+    for (const Node one : among) candidates.emplace(distance(node, one), one);
+    const std::size_t most = level == 0 ? kBaseLinks : kLinks;
+    engine.getNeighborsByHeuristic2(candidates, most);
+    std::vector<Node> chosen;
+    for (; !candidates.empty() && chosen.size() < most; candidates.pop()) chosen.push_back(candidates.top().second);
+    set_list(node, level, chosen);
+}
+
+bool Graph::Impl::bypass(Node node, std::size_t level, const std::vector<bool>& alive) {
     const std::span<const Node> old = list(node, level);
-    if (std::all_of(old.begin(), old.end(), [&](Node next) { return alive[next]; })) return;
+    if (std::all_of(old.begin(), old.end(), [&](Node next) { return alive[next]; })) return false;
     std::vector<Node> heirs;
     std::vector<Node> seen{node};
     std::vector<Node> open{node};
@@ -195,13 +209,23 @@ void Graph::Impl::bypass(Node node, std::size_t level, const std::vector<bool>& 
             (alive[next] ? heirs : open).push_back(next);
         }
     }
-    Queue candidates;
-    for (const Node heir : heirs) candidates.emplace(distance(node, heir), heir);
-    const std::size_t most = level == 0 ? kBaseLinks : kLinks;
-    engine.getNeighborsByHeuristic2(candidates, most);
-    std::vector<Node> chosen;
-    for (; !candidates.empty() && chosen.size() < most; candidates.pop()) chosen.push_back(candidates.top().second);
-    set_list(node, level, chosen);
+    choose(node, level, heirs);
+    return true;
+}
+
+void Graph::Impl::link_back(Node node, std::size_t level) {
+    const std::span<const Node> mine = list(node, level);
+    for (const Node next : std::vector<Node>(mine.begin(), mine.end())) {
+        const std::span<const Node> theirs = list(next, level);
+        if (std::find(theirs.begin(), theirs.end(), node) != theirs.end()) continue;
+        std::vector<Node> all(theirs.begin(), theirs.end());
+        all.push_back(node);
+        if (all.size() <= (level == 0 ? kBaseLinks : kLinks)) {
+            set_list(next, level, all);
+        } else {
+            choose(next, level, all);
+        }
+    }
 }
 
 void Graph::Impl::renumber(const std::vector<bool>& alive) {
@@ -240,12 +264,15 @@ void Graph::Impl::renumber(const std::vector<bool>& alive) {
 }
 
 void Graph::keep(const std::vector<bool>& alive) {
+    std::vector<std::pair<Node, std::size_t>> changed;
     for (Node node = 0; node < size(); ++node) {
         if (!alive[node]) continue;
-        for (int level = 0; level <= impl_->engine.element_levels_[node]; ++level) {
-            impl_->bypass(node, static_cast<std::size_t>(level), alive);
+        const auto levels = static_cast<std::size_t>(impl_->engine.element_levels_[node]);
+        for (std::size_t level = 0; level <= levels; ++level) {
+            if (impl_->bypass(node, level, alive)) changed.emplace_back(node, level);
         }
     }
+    for (const auto& [node, level] : changed) impl_->link_back(node, level);
     impl_->renumber(alive);
     impl_->resize(std::max(kLeast, size()));
 }

@@ -1,116 +1,21 @@
-"""Resonance: the documented score by which memory ranks scenes, and diversification of what it finds.
-
-The score is a weighted sum of seven parts, each in [0, 1]; every hit keeps its parts, so that `/why` can show them.
-"""
+"""Resonance and its diversification in numpy: what the native ones are compared with."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ltm_edge.errors import InputError
-
-__all__ = ["PARTS", "Candidates", "ResonanceQuery", "ResonanceWeights", "diversify", "resonate"]
+from ltm_edge.memory.resonance import PARTS, Candidates, ResonanceQuery, ResonanceWeights
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
-Bits = npt.NDArray[np.uint64]
-
-PARTS = ("meaning", "words", "tension", "centre", "archetype", "recency", "strength")
-"""Names of the parts, in the order of the columns."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResonanceWeights:
-    """Weights of the parts: finite, not negative, not all zero. They need not sum to 1; the score is divided by it."""
-
-    meaning: float = 0.4
-    words: float = 0.15
-    tension: float = 0.1
-    centre: float = 0.1
-    archetype: float = 0.1
-    recency: float = 0.1
-    strength: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class ResonanceQuery:
-    """What is asked. A part whose side of the query is None is left out for every candidate, its weight with it.
-
-    Attributes:
-        meaning: embedding of the request, float32 [dim].
-        tension: embedding of the request's two poles, float32 [dim].
-        will: the goal vector that scenes' centres are compared with, float32 [dim].
-        archetypes: bit set of the request's archetypes, uint64 [w]; all zero counts as None.
-    """
-
-    meaning: Floats | None = None
-    tension: Floats | None = None
-    will: Floats | None = None
-    archetypes: Bits | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """n scenes to score. None: that part is left out for all, its weight with it.
-
-    A row of NaN says that one scene has no such vector: it gets 0 there while the weight still counts, so that a scene
-    never gains by lacking something. Vectors need not be normalised.
-
-    Attributes:
-        age: seconds since the scene, float64 [n]; before the present by the clock counts as 0.
-        strength: float32 [n], not negative.
-        meaning: float32 [n, dim].
-        words: word score (BM25) scaled so that the best candidate has 1, float32 [n].
-        tension: float32 [n, dim].
-        centre: float32 [n, dim].
-        archetypes: bit sets, uint64 [n, w].
-    """
-
-    age: Doubles
-    strength: Floats
-    meaning: Floats | None = None
-    words: Floats | None = None
-    tension: Floats | None = None
-    centre: Floats | None = None
-    archetypes: Bits | None = None
 
 
 def resonate(
-    query: ResonanceQuery, candidates: Candidates, *, half_life: float, weights: ResonanceWeights | None = None
+    query: ResonanceQuery, candidates: Candidates, *, half_life: float, weights: ResonanceWeights
 ) -> tuple[Floats, Floats]:
-    """Score candidates.
-
-    The parts, each in [0, 1]:
-
-    - meaning, tension: ``max(0, cos(query, candidate))``
-    - centre: ``max(0, cos(will, candidate's centre))``
-    - words: as given, clipped to [0, 1]
-    - archetype: Jaccard overlap ``|a & b| / |a | b|``
-    - recency: ``2 ** (-age / half_life)``
-    - strength: ``s / (1 + s)``
-
-    Args:
-        query: what is asked.
-        candidates: the n scenes.
-        half_life: seconds at which recency has halved; positive.
-        weights: of the parts; None: the defaults.
-
-    Returns:
-        The scores, float32 [n] in [0, 1] (the weighted mean of the parts that take part), and the parts, float32
-        [n, 7] in the order of :data:`PARTS`; a part that was left out is NaN.
-
-    Raises:
-        InputError: an array has the wrong shape, a query vector or a number isn't finite, weights don't fit.
-    """
-    w = np.array(astuple(weights or ResonanceWeights()), dtype=np.float64)
-    if not np.isfinite(w).all() or (w < 0).any() or not w.any():
-        raise InputError(f"resonance: weights must be finite, not negative and not all zero, found {w.tolist()}")
-    if not (np.isfinite(half_life) and half_life > 0):
-        raise InputError(f"resonance: half-life must be positive seconds, found {half_life!r}")
+    w = np.array(astuple(weights), dtype=np.float64)
     n = len(candidates.age)
     parts = np.full((n, len(PARTS)), np.nan, dtype=np.float32)
     pairs = (
@@ -133,26 +38,7 @@ def resonate(
     return total.astype(np.float32), parts
 
 
-def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> Ids:
-    """Choose up to ``k`` candidates that score well and differ from each other: maximal marginal relevance.
-
-    Each step takes the candidate with the largest ``lam * score - (1 - lam) * max(0, cosine to the nearest already
-    taken)``; ties go to the earlier one (Carbonell and Goldstein 1998, SIGIR).
-
-    Args:
-        scores: float32 [n].
-        vectors: float32 [n, dim]; a row of NaN or zeros is like nothing else.
-        k: how many at most.
-        lam: 1 looks at scores only, 0 at difference only.
-
-    Returns:
-        Row numbers in the order taken, int64 [min(k, n)].
-
-    Raises:
-        InputError: shapes don't fit, a score isn't finite, ``lam`` is outside [0, 1] or ``k`` is negative.
-    """
-    if not 0 <= lam <= 1 or k < 0 or len(scores) != len(vectors) or not np.isfinite(scores).all():
-        raise InputError("diversify: scores float32 [n], vectors float32 [n, dim], k >= 0 and 0 <= lam <= 1 expected")
+def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> npt.NDArray[np.int64]:
     unit = np.nan_to_num(vectors.astype(np.float64))
     norms = np.linalg.norm(unit, axis=1, keepdims=True)
     unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0)
@@ -168,14 +54,12 @@ def diversify(scores: Floats, vectors: Floats, k: int, lam: float) -> Ids:
 
 
 def _cosine(query: Floats, rows: Floats) -> Floats:
-    if rows.ndim != 2 or query.shape != rows.shape[1:] or not np.isfinite(query).all():
-        raise InputError(f"resonance: query of shape {query.shape} against candidates of shape {rows.shape}")
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.linalg.norm(query)
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine: Floats = np.clip(np.nan_to_num((rows @ query) / norms, nan=0, posinf=0, neginf=0), 0, 1)
     return cosine
 
 
-def _ones(bits: Bits) -> npt.NDArray[np.int64]:
+def _ones(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     counts: npt.NDArray[np.int64] = np.unpackbits(bits.view(np.uint8), axis=-1).sum(axis=-1)
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from ltm_edge.errors import IndexStale, InputError
 from ltm_edge.memory.index import VectorIndex
+
+from .index_oracle import PlainIndex
 
 DIM = 12
 
@@ -26,44 +29,46 @@ def filled(n: int = 40) -> VectorIndex:
     return index
 
 
-def expected(model: dict[int, np.ndarray], query: np.ndarray, k: int, allowed: set[int] | None) -> list[float]:
-    unit = query.astype(np.float64) / np.linalg.norm(query)
-    cosines = [v @ unit / np.linalg.norm(v) for i, v in model.items() if allowed is None or i in allowed]
-    return sorted((float(c) for c in cosines), reverse=True)[:k]
-
-
 operation = st.one_of(
     st.tuples(st.just("add"), st.lists(st.integers(0, 30), max_size=8), st.integers(0, 10**6)),
     st.tuples(st.just("remove"), st.lists(st.integers(0, 30), max_size=8), st.just(0)),
-    st.tuples(st.just("compact"), st.just([]), st.just(0)),
+    st.tuples(st.sampled_from(["compact", "file"]), st.just([]), st.just(0)),
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(operation, max_size=25), st.integers(0, 12), st.none() | st.sets(st.integers(0, 40)))
-def test_any_sequence_of_changes_matches_a_dict(operations, k, allowed):
-    index, model = VectorIndex(DIM), {}
+@given(
+    st.lists(operation, max_size=25),
+    st.integers(0, 12),
+    st.none() | st.sets(st.integers(0, 40)),
+    st.sampled_from([0, 5, 1000]),
+)
+def test_any_sequence_of_changes_matches_the_plain_index(operations, k, allowed, exact_below):
+    index, plain = VectorIndex(DIM, exact_below=exact_below), PlainIndex(DIM)
     for name, ids, seed in operations:
         if name == "add":
             vectors = rows(len(ids), seed)
             index.add(ids, vectors)
-            model.update(zip(ids, vectors, strict=True))
+            plain.add(ids, vectors)
         elif name == "remove":
-            assert index.remove(ids) == len(set(ids) & set(model))
-            model = {i: v for i, v in model.items() if i not in ids}
+            assert index.remove(ids) == plain.remove(ids)
+        elif name == "file":
+            with tempfile.TemporaryDirectory() as folder:
+                index.save(f"{folder}/index", generation=1, embedder="e")
+                index = VectorIndex.load(
+                    f"{folder}/index", dim=DIM, generation=1, embedder="e", exact_below=exact_below
+                )
         else:
             index.compact()
             assert index.stats.deleted == 0
-        assert len(index) == len(model)
+        assert len(index) == len(plain) and all((i in index) == (i in plain.rows) for i in range(31))
     query = rows(1, 99)[0]
-    want = expected(model, query, k, allowed)
+    want_ids, want = plain.search(query, k, None if allowed is None else sorted(allowed))
     for find in (index.search, index.exact):
         ids, scores = find(query, k, allowed=None if allowed is None else sorted(allowed))
         assert ids.shape == scores.shape == (1, k) and ids.dtype == np.int64 and scores.dtype == np.float32
-        np.testing.assert_allclose(scores[0, : len(want)], want, atol=1e-5)
-        assert (ids[0, len(want) :] == -1).all() and np.isneginf(scores[0, len(want) :]).all()
-        found = ids[0, : len(want)].tolist()
-        assert len(set(found)) == len(found) and set(found) <= set(model)
+        np.testing.assert_allclose(scores[0], want, atol=1e-5)
+        assert ids[0].tolist() == want_ids.tolist()
 
 
 def test_a_vector_finds_itself_first():
