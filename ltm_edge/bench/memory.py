@@ -171,6 +171,7 @@ def bench_memory(
     rounds: int = 3,
     threads: int | None = None,
     patience: float = 1800.0,
+    only: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> MemoryReport:
     """Measure scene memory.
@@ -180,6 +181,7 @@ def bench_memory(
         rounds: how often each query is asked.
         threads: that build an index; None: one per core. Ours takes at most eight.
         patience: seconds after which building an index is given up, and noted.
+        only: parts of the names of the indexes to measure; empty: all.
         progress: told what is being measured.
     """
     machine = machine_line()
@@ -192,7 +194,8 @@ def bench_memory(
                 sets.append(("embeddings of sentences", lambda count: sentences(count, threads)))
             for name, make in sets:
                 progress(f"{size} {name}: making them")
-                rows = _Run(make(size + _QUERIES), size, Path(folder), rounds, threads, patience, progress).rows()
+                run = _Run(make(size + _QUERIES), size, Path(folder), rounds, threads, patience, progress)
+                rows = run.rows([one for one in searchers() if not only or any(part in one.name for part in only)])
                 chosen = "full scan" if size <= EXACT_BELOW else "graph"
                 tables.append(IndexTable(name, size, chosen, tuple(rows)))
         progress("adding scenes")
@@ -221,9 +224,8 @@ class _Run:
         self._patience, self._progress = patience, progress
         self._worst = _true_scores(self._vectors, self._queries)
 
-    def rows(self) -> list[IndexRow]:
+    def rows(self, all_: Sequence[Searcher]) -> list[IndexRow]:
         """Measure each."""
-        all_ = searchers()
         if len(self._vectors) > _TOGETHER:
             found = []
             for one in all_:

@@ -112,7 +112,9 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg]
     "--patience", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds to build an index."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def memory(sizes: tuple[int, ...], rounds: int, threads: int | None, patience: float, as_json: bool) -> None:
+def memory(
+    sizes: tuple[int, ...], rounds: int, threads: int | None, patience: float, only: tuple[str, ...], as_json: bool
+) -> None:
     """Cost of scene memory: the vector index, adding a scene, scoring candidates.
 
     hnswlib, usearch and FAISS are measured beside the index if they are installed. A million vectors take some 8 GB of
@@ -120,7 +122,7 @@ def memory(sizes: tuple[int, ...], rounds: int, threads: int | None, patience: f
     """
     from ltm_edge.bench.memory import bench_memory
 
-    report = bench_memory(sizes, rounds, threads, patience, _progress)
+    report = bench_memory(sizes, rounds, threads, patience, only, _progress)
     _print(report.to_dict() if as_json else report.lines())
 
 
