@@ -23,8 +23,14 @@ $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' 
 
 .PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz tsan clean
 
-chat: env
-	@exec $(BIN)/ltm-edge chat
+DEMO := build/ltm-vortex-135m.gguf
+chat: env $(DEMO)
+	@exec $(BIN)/ltm-edge chat $(DEMO)
+
+# The example bundle, made of its folder and the demo model; made again when either changes.
+$(DEMO): $(shell find bundles/ltm-vortex-135m ltm_edge/overlay -type f) | $(STAMPS)/models $(STAMPS)/build
+	@echo "Making the example bundle (measures which tensor type runs fastest here)"
+	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype auto --force
 
 test: lint test-cpp test-py
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_tools import keys
 from gguf_tools.bundle_folder import CONFIG, BundleFolder, Check, read_bundle_folder
+from gguf_tools.bundle_reader import with_defaults
 from gguf_tools.bundle_writer import BundleWriter
 from gguf_tools.channels import check_channel, write_channel
 from gguf_tools.converter import Converter, Plan, Progress, Written
@@ -115,6 +116,7 @@ class BundleConverter(Converter):
         options: Options | None = None,
         *,
         check: Check | None = None,
+        defaults: Mapping[str, str] | None = None,
         hasher: Callable[[Path], str] | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -126,6 +128,8 @@ class BundleConverter(Converter):
             target: the GGUF to write.
             options: how.
             check: as for `read_bundle_folder`.
+            defaults: documents, by the names that they would have in the folder, that stand in for those it lacks; of
+                scene templates only if it has none at all.
             hasher: gives the SHA-256 of a file, for callers that remember them.
             progress: told of progress.
         """
@@ -134,6 +138,7 @@ class BundleConverter(Converter):
         self._folder_path = folder
         self._base_path = base
         self._check = check
+        self._defaults = defaults or {}
         self._hasher = hasher or file_sha256
         self.folder: BundleFolder | None = None
         self.base: GgufInfo | None = None
@@ -186,7 +191,7 @@ class BundleConverter(Converter):
         assert self.folder is not None and self.base is not None and self.merged is not None
         old = ltm_entries(self.base)
         ltm = {key: value for key, value in old.items() if not keys.is_known_ltm_key(key)}
-        ltm.update(self.folder.entries)
+        ltm.update(with_defaults(self.folder.entries, self._defaults))
         if old and self.lora is None:
             # A bundle as its own base: what it was made of stays what it was.
             kept = (keys.LTM_BASE_SHA256, keys.LTM_BASE_NAME, keys.LTM_LORA_SHA256, keys.LTM_LORA_SCALE)
@@ -222,8 +227,8 @@ class BundleConverter(Converter):
         if self.lora is not None:
             scale = f"{self.options.lora_scale:g}"
             rows.append(("LoRA", f"{printable_path(self.lora.path)}, {len(self.lora.targets)} tensors, scale {scale}"))
-        templates = sum(key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX) for key in self.folder.entries)
-        rows.append(("templates", str(templates) if templates else "the packaged ones"))
+        own = sum(key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX) for key in self.folder.entries)
+        rows.append(("templates", f"{own} of its own" if own else "the packaged ones"))
         if self.folder.channels:
             rows.append(("adapters", ", ".join(channel.name for channel in self.folder.channels)))
         if written.sidecar_sha256 is not None:

@@ -15,7 +15,7 @@ from gguf_tools.reader import read_gguf
 from gguf_tools.records import GgufInfo
 from gguf_tools.sidecar import ManifestEntry, check_sidecar, read_manifest, sidecar_folder
 
-__all__ = ["BundleReader", "documents"]
+__all__ = ["BundleReader", "documents", "with_defaults"]
 
 _CHANNELS = "channels/"
 _NAMES = {
@@ -32,6 +32,22 @@ def documents(entries: Mapping[str, str]) -> dict[str, str]:
     for key in sorted(entries):
         if key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX):
             found[f"scene_templates/{key.removeprefix(keys.LTM_SCENE_TEMPLATE_PREFIX)}.yaml"] = entries[key]
+    return found
+
+
+def with_defaults(entries: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str]:
+    """A bundle's entries and, for documents that it lacks, those of `texts`, by names as `documents` has them.
+
+    Scene templates belong together: they are taken only where the bundle has none.
+    """
+    found = dict(entries)
+    own = any(key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX) for key in entries)
+    by_name = {name: key for key, name in _NAMES.items()}
+    for name, text in texts.items():
+        if name in by_name:
+            found.setdefault(by_name[name], text)
+        elif name.startswith("scene_templates/") and not own:
+            found[keys.scene_template_key(name.removeprefix("scene_templates/").removesuffix(".yaml"))] = text
     return found
 
 

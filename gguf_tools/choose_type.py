@@ -32,11 +32,12 @@ class Choice:
     def lines(self) -> list[str]:
         """A line for each type, and one that says which was chosen."""
         reference = self.measured["same"].perplexity
-        rows = [
-            f"{name}: perplexity {one.perplexity:.2f} ({one.perplexity / reference - 1:+.1%}), "
-            f"prefill {one.prefill:.0f} tok/s, decode {one.decode:.0f} tok/s"
-            for name, one in self.measured.items()
-        ]
+        rows = []
+        for name, one in self.measured.items():
+            line = f"{name}: perplexity {one.perplexity:.2f} ({one.perplexity / reference - 1:+.1%})"
+            if one.prefill is not None and one.decode is not None:
+                line += f", prefill {one.prefill:.0f} tok/s, decode {one.decode:.0f} tok/s"
+            rows.append(line)
         return [*rows, f"chosen: {self.outtype}, the fastest within {TOLERANCE - 1:.0%} of the perplexity of 'same'"]
 
 
@@ -54,12 +55,12 @@ def choose_type(
         GgufError: as `BundleConverter.run` and `measure`.
         OSError: there is no room for the trials.
     """
-    found = {}
+    found: dict[str, Measured] = {}
     for outtype in dict.fromkeys(("same", *candidates)):
         with tempfile.TemporaryDirectory(prefix="ltm-outtype-") as scratch:
             target = Path(scratch) / "trial.gguf"
             BundleConverter(folder, base, target, replace(options, outtype=outtype, force=False)).run()
-            found[outtype] = measure(target, threads=threads)
-    limit = found["same"].perplexity * TOLERANCE
-    good = [name for name, one in found.items() if one.perplexity <= limit]
-    return Choice(min(good, key=lambda name: found[name].turn_seconds), MappingProxyType(found))
+            limit = found["same"].perplexity * TOLERANCE if found else None
+            found[outtype] = measure(target, threads=threads, limit=limit)
+    fit = {name: one.turn_seconds for name, one in found.items() if one.turn_seconds is not None}
+    return Choice(min(fit, key=lambda name: fit[name]), MappingProxyType(found))

@@ -51,26 +51,29 @@ class Measured:
 
     Attributes:
         perplexity: on `TEXT`.
-        prefill: tokens per second of a prompt.
-        decode: tokens per second one at a time.
+        prefill: tokens per second of a prompt; None where the perplexity was too high to go on.
+        decode: tokens per second one at a time; None likewise.
     """
 
     perplexity: float
-    prefill: float
-    decode: float
+    prefill: float | None
+    decode: float | None
 
     @property
-    def turn_seconds(self) -> float:
-        """What a usual turn takes: 300 tokens of prompt, 100 of answer."""
+    def turn_seconds(self) -> float | None:
+        """What a usual turn takes, 300 tokens of prompt and 100 of answer; None where it wasn't measured."""
+        if self.prefill is None or self.decode is None:
+            return None
         return 300 / self.prefill + 100 / self.decode
 
 
-def measure(path: Path, *, threads: int | None = None, rounds: int = 3) -> Measured:
+def measure(path: Path, *, threads: int | None = None, limit: float | None = None, rounds: int = 3) -> Measured:
     """Load a model and measure it.
 
     Args:
         path: the GGUF file.
         threads: CPU threads; None: llama.cpp's choice.
+        limit: perplexity above which the speed doesn't matter; None: measured always.
         rounds: repetitions of which the best counts, since whatever else the machine does only adds.
 
     Raises:
@@ -79,6 +82,8 @@ def measure(path: Path, *, threads: int | None = None, rounds: int = 3) -> Measu
     with _Context(path, threads) as context:
         tokens = context.tokens(TEXT)
         score = context.perplexity(tokens)
+        if limit is not None and score > limit:
+            return Measured(score, None, None)
         prefill = min(context.timed_prefill(tokens) for _ in range(rounds))
         decode = min(context.timed_decode(tokens[0], _DECODED) for _ in range(rounds))
     return Measured(score, len(tokens) / prefill, _DECODED / decode)

@@ -14,7 +14,7 @@ from ltm_edge.schemas.overlay import Overlay, parse_overlay
 from ltm_edge.schemas.prompts import Prompts, parse_prompts
 from ltm_edge.schemas.template import Template, parse_template
 
-__all__ = ["OverlaySet", "load_overlay"]
+__all__ = ["OverlaySet", "load_overlay", "packaged_documents"]
 
 _MAX_YAML = 1 << 20
 
@@ -48,6 +48,15 @@ class OverlaySet:
             lang: {key: item.names[lang] for key, item in self.field.archetypes.items() if lang in item.names}
             for lang in self.languages
         }
+
+
+def packaged_documents() -> dict[str, str]:
+    """The packaged overlay's texts by name, such as ``scene_templates/hearth.yaml``."""
+    root = resources.files("ltm_edge") / "overlay"
+    found = {item.name: item.read_text("utf-8") for item in root.iterdir() if item.name.endswith(".yaml")}
+    templates = (root / "scene_templates").iterdir()
+    found |= {f"scene_templates/{item.name}": item.read_text("utf-8") for item in templates}
+    return dict(sorted(found.items()))
 
 
 def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = "") -> OverlaySet:

@@ -39,6 +39,7 @@ def convert(
 
     FOLDER holds ltm_overlay_config.yaml and, as there are, model_lora.safetensors, scene_templates/,
     field_architecture.yaml, curriculum.yaml, prompts.yaml, integration_log.json, memory/ (`ltm-edge new` makes one).
+    Documents that it lacks are the packaged ones, which the file then holds as well.
     OUT.gguf runs in every llama.cpp program; its sidecar folder OUT.ltm belongs beside it.
     """
     from gguf_tools.bundle_converter import BundleConverter, Options
@@ -47,6 +48,7 @@ def convert(
     from ltm_edge.errors import BundleError
     from ltm_edge.hashes import file_sha256
     from ltm_edge.models import find_demo_model
+    from ltm_edge.overlay_set import packaged_documents
 
     base_path = find_demo_model().path if base == DEMO else Path(base)
     options = Options(outtype, lora_scale, force)
@@ -55,7 +57,14 @@ def convert(
             if outtype == "auto":
                 options = _chosen(folder, base_path, options)
             converter = BundleConverter(
-                folder, base_path, out, options, check=_checker(folder), hasher=file_sha256, progress=progress
+                folder,
+                base_path,
+                out,
+                options,
+                check=_checker(folder),
+                defaults=packaged_documents(),
+                hasher=file_sha256,
+                progress=progress,
             )
             written = converter.run()
         except ManyProblems as error:
@@ -95,8 +104,9 @@ def _chosen(folder: Path, base: Path, options: Options) -> Options:
 
     from gguf_tools.choose_type import choose_type
     from ltm_edge.cli import console
+    from ltm_edge.engine.options import default_threads
 
-    choice = choose_type(folder, base, options)
+    choice = choose_type(folder, base, options, threads=default_threads())
     for line in choice.lines():
         console.notice(line)
     return replace(options, outtype=choice.outtype)

@@ -80,15 +80,12 @@ def new(name: str, base: str, out: Path | None) -> None:
 
 def _write(folder: Path, name: str, info: GgufInfo, base_sha256: str) -> None:
     import json
-    from importlib import resources
 
     from gguf_tools.bundle_converter import facts_of
     from gguf_tools.files import keep_permissions, remove, temporary_folder
+    from ltm_edge.overlay_set import packaged_documents
 
-    packaged = resources.files("ltm_edge") / "overlay"
-    files = {item.name: item.read_text("utf-8") for item in packaged.iterdir() if item.name.endswith(".yaml")}
-    templates = packaged / "scene_templates"
-    files |= {f"scene_templates/{one.name}": one.read_text("utf-8") for one in templates.iterdir()}
+    files = packaged_documents()
     overlay = files["ltm_overlay_config.yaml"]
     files["ltm_overlay_config.yaml"] = re.sub(r"(?m)^  name: default\b", lambda _: f"  name: {name}", overlay, count=1)
     files["curriculum.yaml"] = _CURRICULUM.format(name=name)
