@@ -111,6 +111,7 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--patience", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds to build an index."
 )
+@click.option("--only", multiple=True, metavar="NAME", help="Measure only indexes whose names hold this.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def memory(
     sizes: tuple[int, ...], rounds: int, threads: int | None, patience: float, only: tuple[str, ...], as_json: bool
