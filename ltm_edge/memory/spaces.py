@@ -263,7 +263,7 @@ class Spaces:
             return
         try:
             space.index = VectorIndex.load(
-                space.path, dim=space.embedder.dim, generation=stamp, embedder=space.embedder.id
+                space.path, dim=space.embedder.dim, generation=stamp, embedder=_index_key(space.embedder)
             )
             space.known = stamp
         except IndexStale as error:
@@ -274,7 +274,7 @@ class Spaces:
         if space.index is None or not self._store.writable or not space.unsaved:
             return
         try:
-            space.index.save(space.path, generation=space.known, embedder=space.embedder.id)
+            space.index.save(space.path, generation=space.known, embedder=_index_key(space.embedder))
             with self._store.transaction():
                 self._store.run("UPDATE spaces SET index_generation = ? WHERE id = ?", (space.known, space.number))
             space.unsaved = 0
@@ -318,6 +318,11 @@ class Spaces:
             ):
                 found[scene] = (unpack(blobs[0]), unpack(blobs[1]), unpack(blobs[2]))
         return found
+
+
+def _index_key(embedder: Embedder) -> str:
+    """What an index file holds of an embedder's id, which may be of any length."""
+    return hashlib.blake2b(embedder.id.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 
 def pack(vector: Floats) -> bytes:

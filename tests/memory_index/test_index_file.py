@@ -98,6 +98,11 @@ def test_chance_damage_is_always_noticed(path: Path):
         opened(path)
 
 
+def test_a_folder_in_its_place_is_stale(tmp_path: Path):
+    with pytest.raises(IndexStale):
+        opened(tmp_path)
+
+
 def harmful(whole: bytes) -> Iterator[tuple[str, bytes]]:
     """One lie each."""
     at = {name: where.start for name, where in sections(whole).items()}
