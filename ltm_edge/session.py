@@ -6,22 +6,22 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
 from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
+from ltm_edge.loop.idle import IdleWork
 from ltm_edge.loop.prompt import Known, next_prompt
-from ltm_edge.loop.remembering import Clock, Remembering, Reminder, added_by
-from ltm_edge.loop.respond import MetaResponder
+from ltm_edge.loop.remembering import Clock, Remembering, Reminder
+from ltm_edge.loop.respond import MetaResponder, Reply
 from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
-from ltm_edge.scene.record import Scene
 from ltm_edge.settings import MAX_SEED, Settings
 from ltm_edge.turn import Turn
 
@@ -34,29 +34,6 @@ __all__ = ["Reply", "Session"]
 _log = logging.getLogger(__name__)
 
 _ARC = 3  # scenes from which a session's end is worth a look for arcs
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer.
-
-    Attributes:
-        text: the answer in the wanted form.
-        scene: the scene, None if the answer was stopped before it was complete.
-        document: the scene as the model wrote it (YAML); cut off if ``partial``.
-        trace: what happened, as one JSON-ready object.
-        partial: the answer was stopped before it was complete; ``text`` holds what there is.
-        form: the form of ``text``.
-        stop: why writing ended: ``eog`` (complete), ``length``, ``cancelled`` or ``sink``.
-    """
-
-    text: str
-    scene: Scene | None
-    document: str
-    trace: Mapping[str, Any]
-    partial: bool
-    form: str
-    stop: str
 
 
 class Session:
@@ -125,7 +102,7 @@ class Session:
         self._busy = threading.Lock()
         self._known: tuple[Known, ...] = ()
         self._dropped = 0
-        self._idle: threading.Thread | None = None
+        self._idle = IdleWork()
 
     @property
     def history(self) -> tuple[Turn, ...]:
@@ -203,15 +180,16 @@ class Session:
         """Take back the last turn; returns it, or None if there is none. A scene that it added is forgotten.
 
         Raises:
-            MemoryStoreError: the scene can't be forgotten; nothing was taken back then.
+            MemoryStoreError: the scene can't be forgotten; nothing was taken back then. With the setting ``memory``
+                off it isn't tried.
         """
         with self._exclusive():
             self._settle()
             if not self._history:
                 return None
-            added = added_by(self._history[-1])
-            if added is not None and self.memory is not None and self.memory.get(added) is not None:
-                self.memory.forget(added)
+            remembering = self._remembering(self._settings)
+            if remembering is not None:
+                remembering.take_back(self._history[-1])
             return self._history.pop()
 
     def clear(self) -> None:
@@ -249,18 +227,15 @@ class Session:
         Nothing needs this; whoever measures the next turn may want it.
         """
         with self._exclusive():
-            if self._idle is not None:
-                self._idle.join()
-                self._idle = None
+            self._idle.wait()
 
     def _settle(self) -> None:
         """Stop the work between two turns; what it computed until then stays."""
-        idle, self._idle = self._idle, None
-        if idle is None:
+        if not self._idle.running:
             return
         if self._decoder is not None:
             self._decoder.cancel()
-        idle.join()
+        self._idle.wait()
         if self._decoder is not None:
             self._decoder.resume()  # the work may have ended before it could be stopped
 
@@ -297,6 +272,11 @@ class Session:
         except LtmError as error:
             _log.warning("the session's scenes were not summed up: %s", error)
 
+    def _remembering(self, settings: Settings) -> Remembering | None:
+        if self.memory is None or settings.memory == "off":
+            return None
+        return Remembering(self.memory, self.bundle.model, self._clock)
+
     def _memory_name(self) -> str:
         return self.name if self.name is not None else f"unnamed-{self._unnamed}"
 
@@ -311,16 +291,12 @@ class Session:
         first = len(self._history) == 1 and (self.name is not None or not self._settings.system)
 
         def work() -> None:
-            try:
-                tokens, head = next_prompt(composer, self.bundle.model, history, known)
-                done = decoder.commit(tokens) if len(tokens) < decoder.n_ctx else None
-                if first and done is not None and done.complete and states is not None and key is not None:
-                    states.save(key, tokens[:head], decoder)
-            except LtmError as error:  # the next turn computes it then, and says what is wrong if something is
-                _log.warning("work between two turns: %s", error)
+            tokens, head = next_prompt(composer, self.bundle.model, history, known)
+            done = decoder.commit(tokens) if len(tokens) < decoder.n_ctx else None
+            if first and done is not None and done.complete and states is not None and key is not None:
+                states.save(key, tokens[:head], decoder)
 
-        self._idle = threading.Thread(target=work, name="ltm-edge-idle")
-        self._idle.start()
+        self._idle.start(work)
 
     def _exclusive(self) -> _Exclusive:
         return _Exclusive(self._busy)
@@ -360,9 +336,7 @@ class Session:
                 sampling=replace(settings.sampling, seed=seed),
                 notices=tuple(cleaned),
             )
-            remembering = None
-            if self.memory is not None and settings.memory != "off":
-                remembering = Remembering(self.memory, self.bundle.model, self._clock)
+            remembering = self._remembering(settings)
             history = self._history[:-1] if replaces_last else self._history
             template, chosen = self._loop.choose(order)
             if self._composer is None:
@@ -422,7 +396,6 @@ class Session:
                     reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
                 memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
                 if outcome.scene is not None and settings.memory == "on":
-                    replaced = added_by(self._history[-1]) if replaces_last else None
                     memory, notices = remembering.store(
                         reminder,
                         outcome.scene,
@@ -430,7 +403,7 @@ class Session:
                         session=self._memory_name(),
                         template=template.name,
                         before=history,
-                        replaces=replaced,
+                        replaces=self._history[-1] if replaces_last else None,
                     )
                     self._stored += "stored" in memory
                 outcome.trace["memory"] = memory

@@ -157,7 +157,7 @@ class Chat:
         self._save_failed = False
 
     def save_as(self, name: str, *, replace: bool = False) -> SessionFile:
-        """Save the conversation under another name and go on under it.
+        """Save the conversation under another name and go on under it; a private chat is private no longer.
 
         Raises:
             SessionError: the name is taken (unless ``replace``), or the file can't be written.
@@ -178,6 +178,8 @@ class Chat:
         self._close_file()
         self.file = file
         self.session.name = name
+        if self.private:
+            self.go_private(False)
         return file
 
     def load(self, name: str) -> None:
@@ -191,6 +193,9 @@ class Chat:
             return
         if not self.store.exists(name):
             raise SessionError(f"no session {name!r}; /load lists those that are saved")
+        if self.private:  # it is read and left as it is
+            self._swap(self.store.read(name), None)
+            return
         file = self.store.open(name)
         try:
             self._swap(file.load(), file.system)

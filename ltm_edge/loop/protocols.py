@@ -118,6 +118,10 @@ class RememberedScene(Protocol):
         """Its number."""
 
     @property
+    def uid(self) -> str:
+        """Its name across memories."""
+
+    @property
     def scene(self) -> Scene:
         """The record."""
 
@@ -217,3 +221,9 @@ class Memory(Protocol):
         at: datetime | None,
     ) -> Kept:
         """Store a turn durably."""
+
+    def get(self, reference: int, /) -> RememberedScene | None:
+        """A scene by its number."""
+
+    def forget(self, number: int, /) -> object:
+        """Forget a scene."""

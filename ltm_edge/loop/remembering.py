@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
-__all__ = ["Clock", "Remembering", "Reminder", "added_by"]
+__all__ = ["Clock", "Remembering", "Reminder"]
 
 Clock = Callable[[], "datetime | None"]
 """Gives the present moment, with its zone; None is the machine's own."""
@@ -83,18 +83,19 @@ class Remembering:
         """
         start = time.perf_counter()
         policy = self._memory.policy
-        said, shown = _standing(prompt)
         budget = min(policy.budget_tokens, room // _SHARE)
         hits: list[Recalled] = []
+        shown: tuple[int, ...] = ()
         notices: tuple[str, ...] = ()
         try:
+            said, shown = self._standing(prompt)
             if budget > 0:
                 hits = list(
                     self._memory.recall(
                         pvq,
                         budget_tokens=budget,
                         count_tokens=self._count,
-                        exclude=(*said, *shown, *(number for turn in answered for number in _stored(turn))),
+                        exclude=(*said, *shown, *self._standing(answered)[0]),
                         least=policy.least_meaning,
                         at=self._clock(),
                     )
@@ -122,7 +123,7 @@ class Remembering:
         session: str,
         template: str,
         before: Sequence[Any],
-        replaces: int | None = None,
+        replaces: Any = None,
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Store an accepted answer; it is on disk when this returns.
 
@@ -132,7 +133,7 @@ class Remembering:
             pvq: the request.
             session, template: their names.
             before: earlier turns of the conversation.
-            replaces: scene of the answer that this one replaces.
+            replaces: the turn whose answer this one replaces.
 
         Returns:
             The part ``memory`` of the trace, and sentences for the user.
@@ -147,14 +148,15 @@ class Remembering:
                 session=session,
                 template=template,
                 phase=pvq.phase,
-                predecessor=next((number for turn in reversed(before) for number in _stored(turn)), None),
+                predecessor=next((number for turn in reversed(before) for number in self._standing([turn])[0]), None),
                 recalled=reminder.recalled,
                 shown=reminder.shown,
-                replaces=replaces,
+                replaces=self.added_by(replaces) if replaces is not None else None,
                 at=self._clock(),
             )
             trace["stored"] = {
                 "id": added.id,
+                "uid": self._uid(added.id),
                 "status": added.status,
                 "superseded": list(added.superseded),
                 "strengthened": list(added.strengthened),
@@ -163,6 +165,36 @@ class Remembering:
             notices = (f"memory: this turn was not stored: {error}",)
         trace["ms"] = {**trace.get("ms", {}), "store": _ms(start)}
         return trace, notices
+
+    def take_back(self, turn: Any) -> None:
+        """Forget the scene that a turn added.
+
+        Raises:
+            MemoryStoreError: it can't be forgotten.
+        """
+        added = self.added_by(turn)
+        if added is not None:
+            self._memory.forget(added)
+
+    def added_by(self, turn: Any) -> int | None:
+        """Id of the scene that a turn added to this memory; None if it added none."""
+        stored = _part(turn).get("stored")
+        return self._mine(stored) if isinstance(stored, Mapping) and stored.get("status") == "added" else None
+
+    def _standing(self, turns: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids of the scenes that turns are, and of those that they brought up."""
+        said = (self._mine(_part(turn).get("stored")) for turn in turns)
+        shown = (self._mine(hit) for turn in turns for hit in _list(_part(turn).get("recalled")))
+        return tuple(dict.fromkeys(_numbers(said))), tuple(dict.fromkeys(_numbers(shown)))
+
+    def _mine(self, named: Any) -> int | None:
+        """The id in a trace, if it names the same scene in this memory: the turn may have been of another one."""
+        number, uid = (named.get("id"), named.get("uid")) if isinstance(named, Mapping) else (None, None)
+        return number if isinstance(number, int) and uid is not None and self._uid(number) == uid else None
+
+    def _uid(self, number: int) -> str | None:
+        found = self._memory.get(number)
+        return found.uid if found is not None else None
 
     def _count(self, text: str) -> int:
         return len(self._vocabulary.tokenize(text))
@@ -173,30 +205,8 @@ class Remembering:
         return composer.recalled(lines, lang) if lines else ""
 
 
-def added_by(turn: Any) -> int | None:
-    """Id of the scene that a turn added to the memory, None if it added none."""
-    stored = _part(turn).get("stored")
-    if isinstance(stored, Mapping) and stored.get("status") == "added" and isinstance(stored.get("id"), int):
-        return int(stored["id"])
-    return None
-
-
-def _standing(prompt: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the scenes that turns in the prompt are, and of those that they brought up."""
-    said = [number for turn in prompt for number in _stored(turn)]
-    shown = [
-        hit["id"]
-        for turn in prompt
-        for hit in _list(_part(turn).get("recalled"))
-        if isinstance(hit, Mapping) and isinstance(hit.get("id"), int)
-    ]
-    return tuple(dict.fromkeys(said)), tuple(dict.fromkeys(shown))
-
-
-def _stored(turn: Any) -> Iterator[int]:
-    stored = _part(turn).get("stored")
-    if isinstance(stored, Mapping) and isinstance(stored.get("id"), int):
-        yield int(stored["id"])
+def _numbers(found: Iterable[int | None]) -> Iterator[int]:
+    return (number for number in found if number is not None)
 
 
 def _part(turn: Any) -> Mapping[str, Any]:

@@ -110,6 +110,24 @@ def test_termination_while_the_prompt_is_read_is_quick(home: Path) -> None:
     assert code == 143 and "Traceback" not in rest
 
 
+def test_what_one_chat_was_told_another_knows_days_later(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTM_EDGE_NOW", "2026-03-02T19:00:00+00:00")
+    first = command("chat", "--session", "first", *SHORT, input=b"My dog Biscuit is afraid of thunder.\n")
+    assert first.returncode == 0, first.stderr
+    monkeypatch.setenv("LTM_EDGE_NOW", "2026-03-09T20:15:00+00:00")
+    second = command("chat", "--session", "second", *SHORT, input=b"There is a storm. What of my dog?\n")
+    assert second.returncode == 0, second.stderr
+    (told,), (asked,) = SessionStore().read("first"), SessionStore().read("second")
+    memory = asked.trace["memory"]
+    assert [hit["id"] for hit in memory["recalled"]] == [told.trace["memory"]["stored"]["id"]]
+    assert "2026-03-02: My dog Biscuit is afraid of thunder." in memory["text"]
+    hidden = command("chat", "--private", *SHORT, input=b"My cat Quetzalcoatl fears the dog.\n")
+    assert hidden.returncode == 0 and hidden.stdout.strip(), hidden.stderr
+    assert not [path for path in home.rglob("*") if path.is_file() and b"uetzalcoatl" in path.read_bytes()]
+    plain = command("chat", "--no-memory", "--session", "plain", *SHORT, input=b"There is a storm. What of my dog?\n")
+    assert plain.returncode == 0 and "memory" not in SessionStore().read("plain")[0].trace
+
+
 def test_piped_cyrillic_gets_a_line_each(home: Path) -> None:
     # Cyrillic takes the demo model's vocabulary a token per letter or two
     result = command("chat", "--session", "pipe", *SHORT, "--max-tokens", "400", input="Привет\n\nКто я?\n".encode())
