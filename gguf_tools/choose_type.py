@@ -15,6 +15,7 @@ __all__ = ["Choice", "choose_type"]
 
 CANDIDATES = ("same", "Q4_0", "Q4_K", "Q8_0")
 TOLERANCE = 1.02
+_PATIENCE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Choice:
             if one.prefill is not None and one.decode is not None:
                 line += f", prefill {one.prefill:.0f} tok/s, decode {one.decode:.0f} tok/s"
             rows.append(line)
+        if self.measured["same"].prefill is None:
+            return [*rows, "kept the base's types: this machine is too busy, or too slow, to compare speeds now"]
         return [*rows, f"chosen: {self.outtype}, the fastest within {TOLERANCE - 1:.0%} of the perplexity of 'same'"]
 
 
@@ -61,6 +64,8 @@ def choose_type(
             target = Path(scratch) / "trial.gguf"
             BundleConverter(folder, base, target, replace(options, outtype=outtype, force=False)).run()
             limit = found["same"].perplexity * TOLERANCE if found else None
-            found[outtype] = measure(target, threads=threads, limit=limit)
+            found[outtype] = measure(target, threads=threads, limit=limit, patience=_PATIENCE)
+        if found["same"].prefill is None:
+            break  # timing anything else would take minutes and tell nothing
     fit = {name: one.turn_seconds for name, one in found.items() if one.turn_seconds is not None}
-    return Choice(min(fit, key=lambda name: fit[name]), MappingProxyType(found))
+    return Choice(min(fit, key=lambda name: fit[name], default="same"), MappingProxyType(found))

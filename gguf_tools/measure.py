@@ -51,7 +51,7 @@ class Measured:
 
     Attributes:
         perplexity: on `TEXT`.
-        prefill: tokens per second of a prompt; None where the perplexity was too high to go on.
+        prefill: tokens per second of a prompt; None where it wasn't timed.
         decode: tokens per second one at a time; None likewise.
     """
 
@@ -67,13 +67,21 @@ class Measured:
         return 300 / self.prefill + 100 / self.decode
 
 
-def measure(path: Path, *, threads: int | None = None, limit: float | None = None, rounds: int = 3) -> Measured:
+def measure(
+    path: Path,
+    *,
+    threads: int | None = None,
+    limit: float | None = None,
+    patience: float = math.inf,
+    rounds: int = 3,
+) -> Measured:
     """Load a model and measure it.
 
     Args:
         path: the GGUF file.
         threads: CPU threads; None: llama.cpp's choice.
         limit: perplexity above which the speed doesn't matter; None: measured always.
+        patience: seconds that the perplexity may take; a machine that needs more is too slow or too busy to be timed.
         rounds: repetitions of which the best counts, since whatever else the machine does only adds.
 
     Raises:
@@ -81,8 +89,9 @@ def measure(path: Path, *, threads: int | None = None, limit: float | None = Non
     """
     with _Context(path, threads) as context:
         tokens = context.tokens(TEXT)
+        start = time.perf_counter()
         score = context.perplexity(tokens)
-        if limit is not None and score > limit:
+        if (limit is not None and score > limit) or time.perf_counter() - start > patience:
             return Measured(score, None, None)
         prefill = min(context.timed_prefill(tokens) for _ in range(rounds))
         decode = min(context.timed_decode(tokens[0], _DECODED) for _ in range(rounds))
