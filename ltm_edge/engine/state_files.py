@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ltm_edge.errors import EngineError, InputError
+from ltm_edge.errors import EngineError, InputError, SessionError
 from ltm_edge.files import replacing
 from ltm_edge.native import LLAMA_CPP_PYTHON, core
 from ltm_edge.paths import cache_dir
@@ -261,6 +261,23 @@ class StateFiles:
                 return common
             self._drop(path, "llama.cpp refuses it")
         return 0
+
+    def forget(self, key: StateKey) -> int:
+        """Remove what is saved under a key, for a conversation that its user wants gone; returns how many files went.
+
+        Raises:
+            SessionError: a file is there and can't be removed.
+        """
+        gone = 0
+        for path in self._paths(key):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise SessionError(
+                    f"saved state: {path} can't be removed: {error.strerror}; delete it by hand"
+                ) from error
+            gone += 1
+        return gone
 
     def _path(self, key: StateKey, tokens: Tokens) -> Path:
         digest = hashlib.blake2b(_little(tokens), digest_size=8).hexdigest()
