@@ -252,6 +252,7 @@ class Bundle:
         notice: Callable[[str], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
         timeout: float = 10.0,
+        fill: bool = True,
     ) -> SceneMemory:
         """Open a scene memory with the numbers of this bundle's overlay; close it after the sessions that use it.
 
@@ -260,6 +261,7 @@ class Bundle:
             notice: gets sentences for the user.
             progress: gets (done, all) while scenes are embedded.
             timeout: seconds to wait for another process that writes.
+            fill: embed scenes that have no vectors when that is first needed; else only ``SceneMemory.fill`` does.
 
         Raises:
             MemoryStoreError: can't be read, damaged, of a newer version, or in use for too long.
@@ -270,7 +272,13 @@ class Bundle:
         names = {name: key for of in self.overlay_set.archetype_names().values() for key, name in of.items()}
         policy = Policy.from_overlay(self.overlay.memory)
         return SceneMemory.open(
-            path, policy=policy, archetype_ids=names, notice=notice, progress=progress, timeout=timeout
+            path,
+            policy=policy,
+            archetype_ids=names,
+            notice=notice,
+            progress=progress,
+            timeout=timeout,
+            fill=fill,
         )
 
     def _forget(self, session: Session) -> None:

@@ -119,6 +119,8 @@ def _memory(lines: list[str], trace: Mapping[str, Any]) -> None:
         lines.append("This turn was not stored in memory.")
 
 
+_SHOWN = 0.005  # what rounds to nothing explains nothing
+
 _STORED = {
     "added": "It was stored as scene {id}",
     "strengthened": "It says the same as scene {id}, which grew stronger instead",
@@ -141,7 +143,8 @@ def _recalled(hit: Mapping[str, Any]) -> str:
         line += f", “{said}”"
     score, parts = _number(hit, "score"), _mapping(hit, "parts")
     if parts:
-        named = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if _is_number(value))
+        shown = [(name, value) for name, value in parts.items() if _is_number(value) and value >= _SHOWN]
+        named = ", ".join(f"{name} {value:.2f}" for name, value in shown) or "nothing"
         return f"{line}: resonance {score or 0:.2f} from {named}."
     return f"{line}: {_VIA.get(str(hit.get('via')), 'hangs on')} scene {hit.get('of')}."
 

@@ -31,7 +31,7 @@ from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
 from ltm_edge.memory.store import STORE_NAME, SceneStore
-from ltm_edge.memory.vectors import MakesEmbedder, Vectors
+from ltm_edge.memory.vectors import BATCH, MakesEmbedder, Vectors
 from ltm_edge.paths import data_dir
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
@@ -83,13 +83,15 @@ class SceneMemory:
         archetype_ids: Mapping[str, str],
         notice: Notice,
         progress: Progress | None,
+        fill: bool,
     ) -> None:
         """Use :meth:`open`."""
         self.folder = folder
         self.policy = policy
         self._store = store
         self._notice = notice
-        self._vectors = Vectors(store, folder, embedders, policy, notice, progress)
+        self._progress = progress
+        self._vectors = Vectors(store, folder, embedders, policy, notice, progress, fill)
         self._recaller = Recaller(store, policy, {name.casefold(): key for name, key in archetype_ids.items()})
         self._integrator = Integrator(store, policy)
         self._writer = SceneWriter(store, policy, self._vectors, self._integrator)
@@ -109,6 +111,7 @@ class SceneMemory:
         notice: Notice | None = None,
         progress: Progress | None = None,
         timeout: float = 10.0,
+        fill: bool = True,
     ) -> SceneMemory:
         """Open the memory of a folder; it is made if it isn't there.
 
@@ -124,6 +127,7 @@ class SceneMemory:
             notice: gets sentences for the user.
             progress: gets (done, all) while scenes are embedded again.
             timeout: seconds to wait for another process that writes.
+            fill: embed scenes that have no vectors when the embedder is first needed; else only :meth:`fill` does.
 
         Raises:
             MemoryStoreError: can't be read, damaged, of a newer version, or in use for too long.
@@ -139,7 +143,7 @@ class SceneMemory:
         if fallback is not None:
             embedders.append(fallback)
         say = notice or (lambda message: None)
-        return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress)
+        return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress, fill)
 
     @property
     def writable(self) -> bool:
@@ -495,13 +499,23 @@ class SceneMemory:
         except OSError as error:
             raise InputError(f"{source}: can't be read: {error.strerror}") from None
 
-    @_exclusive
     def fill(self, progress: Progress | None = None) -> int:
-        """Embed the scenes that the present embedders haven't seen; returns how many that were.
+        """Embed the scenes that the present embedders haven't seen; returns how many that was.
 
-        Every batch is kept, so that an interrupted run goes on where it was.
+        Every batch is kept, so that an interrupted run goes on where it was, and other threads have their turn between
+        two of them. What ``progress`` raises ends it.
         """
-        return self._vectors.fill(progress)
+        with self._lock:
+            self._check()
+            todo = self._vectors.missing()
+        tell = progress or self._progress or (lambda done, todo: None)
+        for start in range(0, len(todo), BATCH):
+            with self._lock:
+                self._check()
+                if not self._vectors.embed_missing(todo[start : start + BATCH]):
+                    return start
+            tell(min(start + BATCH, len(todo)), len(todo))
+        return len(todo)
 
     @_exclusive
     def pack(self, folder: str | os.PathLike[str]) -> int:

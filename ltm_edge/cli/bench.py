@@ -14,7 +14,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure grammar masks, decoding, turns, embedding and memory on this machine."""
+    """Measure grammar masks, decoding, turns, embedding, memory and recall on this machine."""
 
 
 @bench.command()
@@ -124,6 +124,34 @@ def memory(
     from ltm_edge.bench.memory import bench_memory
 
     report = bench_memory(sizes, rounds, threads, patience, only, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("folder", metavar="[FOLDER]", required=False)
+@click.option(
+    "--half",
+    type=click.Choice(["report", "tune", "all"]),
+    default="report",
+    show_default=True,
+    help="Whose questions are asked; the weights were tuned on the other half.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def recall(folder: str | None, half: str, as_json: bool) -> None:
+    """Quality of recall on hand-written stories: resonance, its terms, cosine, words.
+
+    All stories of the folder (by default the source's own) go into one memory, as turns would put them there; then
+    questions are asked about one half of them.
+    """
+    from pathlib import Path
+
+    from ltm_edge.bench.recall import bench_recall
+    from ltm_edge.bench.stories import find_stories, load_stories
+    from ltm_edge.embedders import demo_embedder
+
+    stories = load_stories(Path(folder) if folder else find_stories())
+    with demo_embedder() as embedder:
+        report = bench_recall(stories, embedder, half, progress=_progress)
     _print(report.to_dict() if as_json else report.lines())
 
 

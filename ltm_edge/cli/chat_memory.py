@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ltm_edge.cli import console
 from ltm_edge.cli.options import MemoryOptions
 from ltm_edge.cli.session_api import ChatBundle
-from ltm_edge.errors import InputError, LtmError
+from ltm_edge.errors import Cancelled, InputError, LtmError
 
 if TYPE_CHECKING:
     from ltm_edge.scene_memory import SceneMemory
@@ -86,6 +86,7 @@ class ChatMemory:
         self._name = options.memory
         self._said: list[str] = []
         self._warming: threading.Thread | None = None
+        self._leaving = False
         if not options.off:
             try:
                 if not private or memory_path(self._name).is_dir():
@@ -104,9 +105,7 @@ class ChatMemory:
         if self.opened is None:
             clock()
             folder = memory_path(self._name)
-            self.opened = self._bundle.open_memory(
-                folder, notice=self._said.append, progress=_progress, timeout=_PATIENCE
-            )
+            self.opened = self._bundle.open_memory(folder, notice=self._said.append, timeout=_PATIENCE, fill=False)
             if not self.opened.writable:
                 console.notice(f"memory: {self.opened.folder} can't be written; scenes are recalled and none is stored")
             self._warm(self.opened)
@@ -119,6 +118,7 @@ class ChatMemory:
 
     def close(self) -> None:
         """Close the memory. What was stored is safe already."""
+        self._leaving = True
         if self._warming is not None:
             self._warming.join()
             self._warming = None
@@ -127,11 +127,21 @@ class ChatMemory:
             self.opened = None
 
     def _warm(self, opened: SceneMemory) -> None:
-        """Load the embedder while the person types: the chat's start doesn't wait for it."""
+        """Load the embedder, and embed what lacks vectors, while the person types; nothing waits for it but an end.
+
+        An answer that comes before is done goes by what there is, and leaving stops it: the next chat goes on there.
+        """
+
+        def tell(done: int, todo: int) -> None:
+            if self._leaving:
+                raise Cancelled("left")
+            _progress(done, todo)
 
         def work() -> None:
             try:
-                opened.fill()
+                opened.fill(tell)
+            except Cancelled:
+                return
             except LtmError as error:  # the first turn meets it again and says it
                 _log.info("%s: %s", opened.folder, error)
 

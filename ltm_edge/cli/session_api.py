@@ -79,5 +79,6 @@ class ChatBundle(Protocol):
         notice: Callable[[str], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
         timeout: float = 10.0,
+        fill: bool = True,
     ) -> SceneMemory: ...
     def close(self) -> None: ...

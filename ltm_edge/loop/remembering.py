@@ -223,9 +223,13 @@ def _what(hit: Recalled) -> str:
 
 
 def _line(hit: Recalled) -> str:
+    """When it was, what the person said, and what was answered if that was a question, or nobody said anything.
+
+    What was answered to a statement is left out: it is the model's own words, and a small model repeats them.
+    """
     scene = hit.scene
     said, answer = _cut(scene.text, _SAID_CHARS), "" if scene.echo else _cut(scene.scene.response, _ANSWER_CHARS)
-    parts = [part for part in (said, answer) if part]
+    parts = [part for part in (said, answer if not said or said.endswith("?") else "") if part]
     return f"{scene.created_at.astimezone():%Y-%m-%d}: {' | '.join(parts)}"
 
 

@@ -109,7 +109,7 @@ class SceneWriter:
                 store.supersede(one.id, number, new.at)
                 store.event("superseded", one.id, new.at, by=number)
             store.event("added", number, new.at)
-            taken = [one.id for one in before if used(new.text, new.scene.response, one)]
+            taken = [one.id for one in before if one not in older and used(new.text, new.scene.response, one)]
             self._integrator.strengthen(taken, by="use", at=new.at)
         return Added(number, "added", tuple(one.id for one in older), tuple(taken))
 

@@ -13,7 +13,10 @@ from ltm_edge.memory.spaces import Embedded, Spaces
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.scene.record import Scene
 
-__all__ = ["MakesEmbedder", "Unembedded", "Vectors"]
+__all__ = ["BATCH", "MakesEmbedder", "Unembedded", "Vectors"]
+
+BATCH = 64
+"""Scenes that are embedded in one transaction."""
 
 MakesEmbedder = Embedder | Callable[[], Embedder]
 
@@ -36,6 +39,7 @@ class Vectors:
         policy: Policy,
         notice: Notice,
         progress: Progress | None,
+        fill: bool = True,
     ) -> None:
         """Take the parts.
 
@@ -46,6 +50,7 @@ class Vectors:
             policy: numbers.
             notice: gets sentences for the user.
             progress: gets (done, all) while scenes are embedded again.
+            fill: embed what is missing when the spaces are first opened; else only :meth:`embed_missing` does.
         """
         self._store = store
         self._folder = folder
@@ -53,6 +58,7 @@ class Vectors:
         self._policy = policy
         self._notice = notice
         self._progress = progress
+        self._fill = fill
         self._spaces: Spaces | None = None
         self._said: set[str] = set()
 
@@ -61,8 +67,8 @@ class Vectors:
         """The spaces if they have been needed already."""
         return self._spaces
 
-    def open(self, *, fill: bool = True) -> Spaces | None:
-        """The spaces; None where no embedder can be had. What they lack is embedded the first time."""
+    def open(self) -> Spaces | None:
+        """The spaces; None where no embedder can be had. What they lack is embedded the first time, unless it isn't."""
         if self._spaces is None:
             try:
                 made = [_made(one) for one in self._embedders]
@@ -70,20 +76,37 @@ class Vectors:
             except LtmError as error:
                 self.degrade(error, "scenes are found by their words only")
                 return None
-            if fill and self._store.writable:
-                self.fill()
+            if self._fill:
+                todo = self.missing()
+                for start in range(0, len(todo), BATCH):
+                    if not self.embed_missing(todo[start : start + BATCH]):
+                        break
+                    if self._progress is not None:
+                        self._progress(min(start + BATCH, len(todo)), len(todo))
         return self._spaces
 
-    def fill(self, progress: Progress | None = None) -> int:
-        """Embed what the present embedders haven't seen; returns how many scenes that were."""
-        spaces = self.open(fill=False)
-        if spaces is None or not self._store.writable:
-            return 0
+    def missing(self) -> list[int]:
+        """Ids of the scenes that the present embedders haven't seen; none where they can't be had or kept."""
+        spaces = self.open()
+        return spaces.missing() if spaces is not None and self._store.writable else []
+
+    def embed_missing(self, numbers: Sequence[int]) -> bool:
+        """Embed some scenes in one transaction; False if the embedder failed, which is said."""
+        spaces = self.open()
+        if spaces is None:
+            return False
         try:
-            return spaces.fill(progress or self._progress)
+            scenes = self._store.get_many(numbers)
+            made = spaces.embed_scenes([(one.scene, one.text, one.echo) for one in scenes])
+            with self._store.transaction():
+                there = {one.id for one in self._store.get_many(numbers)}  # another process may have been quicker
+                for one, vectors in zip(scenes, made, strict=True):
+                    if one.id in there:
+                        spaces.insert(one.id, vectors)
         except LtmError as error:
             self.degrade(error, "scenes stay without vectors for now")
-            return 0
+            return False
+        return True
 
     def embed(self, scene: Scene, text: str, echo: bool) -> Embedded | Unembedded | None:
         """Vectors of a scene; None if no embedder covers it."""
