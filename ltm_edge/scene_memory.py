@@ -390,7 +390,12 @@ class SceneMemory:
 
     @_exclusive
     def consolidate(
-        self, *, session: str | None = None, summarise: Summarise | None = None, at: Moment = None
+        self,
+        *,
+        session: str | None = None,
+        summarise: Summarise | None = None,
+        embed: bool = True,
+        at: Moment = None,
     ) -> list[StoredScene]:
         """Write arcs of runs of linked, similar scenes, and sagas of arcs; returns the new ones.
 
@@ -400,13 +405,20 @@ class SceneMemory:
             session: arcs of this session only (sagas are always of all).
             summarise: writes a summary scene from its members, oldest first (a model under the arc template); None:
                 summaries are put together from the members' own words.
+            embed: give summaries their vectors now; else the next :meth:`fill` does, and a later run makes the sagas.
             at: now.
 
         Raises:
             MemoryStoreError: can't be written.
         """
         made = levels.consolidate(
-            self._store, self._vectors, self.policy, microseconds(at), session=session, summarise=summarise
+            self._store,
+            self._vectors,
+            self.policy,
+            microseconds(at),
+            session=session,
+            summarise=summarise,
+            embed=embed,
         )
         self._log.follow(self._store)
         return self._store.get_many(made)

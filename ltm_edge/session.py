@@ -263,12 +263,12 @@ class Session:
             self._states.save(self._state_key.session(self.name), self._known[-1].tokens, self._decoder)
 
     def _consolidate(self) -> None:
-        """Write the arcs of this session. It costs some milliseconds: summaries are put together, not composed."""
+        """Write the arcs of this session, put together from its own words; nobody waits for their vectors here."""
         stored, self._stored = self._stored, 0
         if self.memory is None or stored < _ARC:
             return
         try:
-            self.memory.consolidate(session=self._memory_name(), at=self._clock())
+            self.memory.consolidate(session=self._memory_name(), embed=False, at=self._clock())
         except LtmError as error:
             _log.warning("the session's scenes were not summed up: %s", error)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ltm_edge.memory.protocols import Floats, Summarise
 from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
 from ltm_edge.memory.store import SceneStore
-from ltm_edge.memory.vectors import Vectors
+from ltm_edge.memory.vectors import Unembedded, Vectors
 from ltm_edge.scene.record import Scene
 
 __all__ = ["cluster_arcs", "consolidate", "extract", "insert_summary", "open_runs", "open_sagas", "write_summary"]
@@ -33,6 +33,7 @@ def consolidate(
     *,
     session: str | None = None,
     summarise: Summarise | None = None,
+    embed: bool = True,
 ) -> list[int]:
     """Write arcs of what is in none yet, and sagas of arcs; returns the ids of the new ones.
 
@@ -43,11 +44,12 @@ def consolidate(
         at: now, microseconds since 1970.
         session: arcs of this session only (sagas are always of all).
         summarise: writes a summary; None: from the members' own words.
+        embed: give summaries their vectors now; else whoever fills the memory next does.
     """
 
     def keep(level: int, run: Sequence[StoredScene], meanings: Mapping[int, Floats]) -> int:
         scene, how = write_summary(run, meanings, summarise)
-        found = vectors.embed(scene, "", False)
+        found = vectors.embed(scene, "", False) if embed else Unembedded()
         with store.transaction():
             number = insert_summary(store, level, scene, how, run, at)
             vectors.insert(number, found)

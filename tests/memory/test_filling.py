@@ -61,3 +61,15 @@ def test_a_recall_does_not_wait_for_the_rest(old: None, opener: Opener):
         by_words = last[f"topic{SCENES - 1} happened"]
         assert by_words["meaning"] == 0 and by_words["words"] == 1
         assert memory.add(scene("A."), text="one more").status == "added" and memory.verify() == []
+
+
+def test_summaries_without_vectors_get_them_and_their_sagas_later(opener: Opener):
+    with opener() as memory:
+        for session in "ab":
+            for i in range(4):
+                memory.add(scene(f"Reply {i}."), text=f"the garden beans, day {session}{i}", session=session)
+        arcs = memory.consolidate(embed=False)
+        assert [one.level for one in arcs] == [1, 1] and memory.stats().unembedded == 2
+        assert memory.consolidate(embed=False) == []
+        assert memory.fill() == 2
+        assert [one.level for one in memory.consolidate()] == [2] and memory.verify() == []
