@@ -1,9 +1,11 @@
 #include "memory/graph.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <string>
@@ -30,6 +32,8 @@ constexpr std::size_t kMaxLevel = 40;
 constexpr std::size_t kLeast = 64;  // nodes that there is room for from the start
 // Of the nodes behind those that go, how many are looked at as new neighbours.
 constexpr std::size_t kHeirs = 256;
+// So many items ahead a search asks the memory.
+constexpr std::size_t kAhead = 6;
 
 // hnswlib wants its links aligned, and they follow the vectors.
 std::size_t item_bytes(std::size_t dim) { return (sizeof(float) + dim + 7) / 8 * 8; }
@@ -45,13 +49,34 @@ class CodeSpace : public hnswlib::SpaceInterface<float> {
     std::size_t dim_;
 };
 
-class Filter : public hnswlib::BaseFilterFunctor {
+// A node with its distance from a query.
+using Near = std::pair<float, Graph::Node>;
+
+// Brings an item into the cache.
+inline void fetch([[maybe_unused]] const char* item, [[maybe_unused]] std::size_t bytes) {
+#if defined(__GNUC__) || defined(__clang__)
+    for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(item + at);
+#endif
+}
+
+// hnswlib's marks of what a search has seen, given back when it ends.
+class Visited {
   public:
-    explicit Filter(const std::function<bool(Graph::Node)>& allowed) : allowed_(allowed) {}
-    bool operator()(hnswlib::labeltype label) override { return allowed_(static_cast<Graph::Node>(label)); }
+    explicit Visited(const Engine& engine) : pool_(*engine.visited_list_pool_), list_(pool_.getFreeVisitedList()) {}
+    ~Visited() { pool_.releaseVisitedList(list_); }
+    Visited(const Visited&) = delete;
+    Visited& operator=(const Visited&) = delete;
+
+    // True the first time.
+    bool visit(Graph::Node node) {
+        const bool first = list_->mass[node] != list_->curV;
+        list_->mass[node] = list_->curV;
+        return first;
+    }
 
   private:
-    const std::function<bool(Graph::Node)>& allowed_;
+    hnswlib::VisitedListPool& pool_;
+    hnswlib::VisitedList* list_;
 };
 
 [[noreturn]] void damaged(const std::string& what) {
@@ -100,6 +125,10 @@ struct Graph::Impl {
                                    engine.dist_func_param_);
     }
 
+    // The search of the lowest level, hnswlib's but for fetching what comes next into the cache: most of its time a
+    // search waits for memory.
+    void search_base(const void* query, Near entry, std::size_t effort, const std::function<bool(Node)>& allowed,
+                     std::vector<Node>& found) const;
     // Makes a node's links lead past nodes that go; false: it has none to such.
     bool bypass(Node node, std::size_t level, const std::vector<bool>& alive);
     // Links what a node leads to back to it, as adding it would.
@@ -174,14 +203,48 @@ void Graph::search(float scale, const std::int8_t* code, std::size_t effort, con
             }
         }
     }
-    Queue queue;
-    if (allowed) {
-        Filter filter(allowed);
-        queue = engine.searchBaseLayerST<false>(at, query, effort, &filter);
-    } else {
-        queue = engine.searchBaseLayerST<true>(at, query, effort);
+    impl_->search_base(query, {nearest, at}, effort, allowed, found);
+}
+
+void Graph::Impl::search_base(const void* query, Near entry, std::size_t effort,
+                              const std::function<bool(Node)>& allowed, std::vector<Node>& found) const {
+    thread_local std::vector<Near> open;  // a heap, the nearest in front
+    thread_local std::vector<Near> best;  // a heap, the farthest in front
+    const std::size_t bytes = engine.size_data_per_element_;
+    open.assign(1, entry);
+    best.clear();
+    if (!allowed || allowed(entry.second)) best.push_back(entry);
+    Visited visited(engine);
+    visited.visit(entry.second);
+    std::array<Node, kBaseLinks> fresh;
+    while (!open.empty()) {
+        const Near next = open.front();
+        if (best.size() >= effort && next.first > best.front().first) break;
+        std::pop_heap(open.begin(), open.end(), std::greater<>());
+        open.pop_back();
+        std::size_t count = 0;
+        for (const Node node : list(next.second, 0)) {
+            if (visited.visit(node)) fresh[count++] = node;
+        }
+        const auto item = [&](std::size_t i) { return engine.data_level0_memory_ + fresh[i] * bytes; };
+        for (std::size_t i = 0; i < std::min(count, kAhead); ++i) fetch(item(i), bytes);
+        for (std::size_t i = 0; i < count; ++i) {
+            if (i + kAhead < count) fetch(item(i + kAhead), bytes);
+            const Near one{engine.fstdistfunc_(query, engine.getDataByInternalId(fresh[i]), engine.dist_func_param_),
+                           fresh[i]};
+            if (best.size() >= effort && one.first >= best.front().first) continue;
+            open.push_back(one);
+            std::push_heap(open.begin(), open.end(), std::greater<>());
+            if (allowed && !allowed(one.second)) continue;
+            best.push_back(one);
+            std::push_heap(best.begin(), best.end());
+            if (best.size() > effort) {
+                std::pop_heap(best.begin(), best.end());
+                best.pop_back();
+            }
+        }
     }
-    for (; !queue.empty(); queue.pop()) found.push_back(queue.top().second);
+    for (const Near& one : best) found.push_back(one.second);
 }
 
 void Graph::Impl::choose(Node node, std::size_t level, const std::vector<Node>& among) {
