@@ -36,12 +36,13 @@ class Fact:
     denied: bool = False
 
 
-_WHO = r"(?P<who>(?:i|we|he|she|my(?: \w+){1,3}?|our(?: \w+){1,2}?|(?-i:[A-Z])\w+))"
-_THING = r"(?P<who>(?:my|our|the|his|her)(?: [\w-]+){1,3}?)"
+# "His name" is another one's in every conversation, so pronouns of the third person are nobody.
+_WHO = r"(?P<who>(?:i|we|my(?: \w+){1,3}?|our(?: \w+){1,2}?|(?-i:(?!(?:He|She|They|It|You|This|That)\b)[A-Z])\w+))"
+_THING = r"(?P<who>(?:my|our|the)(?: [\w-]+){1,3}?)"
 _NOW = r"(?: (?:now|currently|recently|just|finally|still|also|actually|have|has|had|'ve))*"
 _NOT = r"(?P<not> (?:no longer|never|do not|don't|does not|doesn't|am not|is not|isn't))?"
 _VALUE = r"(?P<value>[^,;:()\n]{1,60}?)(?= (?:now|anymore|any more|since|because|and|but|so|instead)\b|[,;:()\n]|$)"
-_KTO = r"(?P<who>я|мы|он|она|мо[йяи] \w+|наш\w? \w+|(?-i:[А-ЯЁ])\w+)"
+_KTO = r"(?P<who>я|мы|мо[йяи] \w+|наш\w? \w+|(?-i:(?!(?:Он|Она|Они|Оно|Ты|Вы|Это)\b)[А-ЯЁ])\w+)"
 _UZHE = r"(?: (?:теперь|сейчас|недавно|уже|снова|всё ещё|все еще))*"
 _NE = r"(?P<not> (?:больше не|уже не|не))?"
 _ZNACH = r"(?P<value>[^,;:()\n]{1,60}?)(?= (?:теперь|сейчас|потому|и|а|но|с)\b|[,;:()\n]|$)"
@@ -79,7 +80,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("favourite", r"\bmy favou?rite (?P<who>\w+(?: \w+)?) (?:is|are)(?P<not> no longer| not)?" rf"{_NOW} {_VALUE}"),
         (
             "is",
-            rf"\b(?P<who>(?:my|our|his|her)(?: \w+){{0,2}}? (?:{_ONE_VALUED})) is"
+            rf"\b(?P<who>(?:my|our)(?: \w+){{0,2}}? (?:{_ONE_VALUED})) is"
             rf"(?P<not> no longer| not)?{_NOW} {_VALUE}",
         ),
         (
@@ -111,7 +112,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|\n+")
 _LEAVING = re.compile(r"\b(?:anymore|any more|no longer|больше не|уже не)\b", re.IGNORECASE)
 _SPEAKER = {"i", "we", "my name", "я", "мы", "меня", "мне"}
-_POSSESSIVES = frozenset({"my", "our", "the", "his", "her", "мой", "моя", "мои", "мое", "наш", "наша"})
+_POSSESSIVES = frozenset({"my", "our", "the", "мой", "моя", "мои", "мое", "наш", "наша"})
 _ARTICLES = frozenset({"a", "an", "the", "now", "just"})
 _VALUE_WORDS = 6
 MAX_SENTENCES = 40

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ltm_edge.memory.asking import Asking, asking
 from ltm_edge.memory.protocols import CountTokens, Floats
 from ltm_edge.memory.records import ARC, LEVELS, Policy, Recall, StoredScene, to_iso
 from ltm_edge.memory.resonance import (
@@ -21,12 +22,14 @@ from ltm_edge.memory.resonance import (
 from ltm_edge.memory.spaces import Space, Spaces
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.memory.strength import DAY, strength_at
+from ltm_edge.memory.surroundings import around, lent, shifted
 from ltm_edge.memory.words import match_query
 
 __all__ = ["Query", "Recaller", "estimate_tokens", "note"]
 
 _MATCHES = 128  # best scenes by words
 _PINNED = 64
+_NEAREST = 32  # of the candidates, whose neighbours are candidates as well
 _NOTE_CHARS = 600  # of one part of a note
 _VERSIONS = 64  # steps from a superseded scene to the newest
 
@@ -37,8 +40,8 @@ class Query:
 
     Attributes:
         text: what was said.
-        tension: the two poles, or empty.
-        will: the goal that scenes' centres are compared with, or empty.
+        tension: the two poles; empty: scenes' tensions are compared with the text itself.
+        will: the goal that scenes' centres are compared with; empty: with the text itself.
         archetypes: names, in any language the memory knows.
         at: the moment from which ages count, microseconds since 1970.
         session: only scenes of this session, or None.
@@ -62,6 +65,7 @@ class _Found:
     score: float
     parts: dict[str, float] = field(default_factory=dict)
     vector: Floats | None = None
+    space: int = -1
     via: str = "found"
 
 
@@ -121,7 +125,7 @@ class Recaller:
             budget_tokens: of all notes together; None: without limit. A note that doesn't fit is left out.
             count_tokens: of a text.
         """
-        found = self._score(spaces, query)
+        found = self._place(self._score(spaces, query), asking(query.text))
         hits = self._choose(found, query, k)
         return self._expand(hits, query, chain_depth, budget_tokens, count_tokens)
 
@@ -150,6 +154,9 @@ class Recaller:
             if vectors.meaning is not None:
                 near = spaces.nearest(space, vectors.meaning, self._policy.candidates, allowed=allowed)  # type: ignore[union-attr]
                 wanted.update(dict.fromkeys(number for number, _ in near))
+                beside = self._linked([number for number, _ in near[:_NEAREST]])
+                ends = (number for source, target, _ in beside for number in (source, target))
+                wanted.update(dict.fromkeys(number for number in ends if allowed is None or number in allowed))
         scenes = [
             scene
             for scene in store.get_many(number for number in wanted if number not in query.exclude)
@@ -163,7 +170,23 @@ class Recaller:
         if not covered:
             return None
         vectors = dict(zip([name for name, _ in covered], space.embed([text for _, text in covered]), strict=True))
-        return ResonanceQuery(vectors.get("meaning"), vectors.get("tension"), vectors.get("will"))
+        meaning = vectors.get("meaning")
+        return ResonanceQuery(meaning, vectors.get("tension", meaning), vectors.get("will", meaning))
+
+    def _linked(self, numbers: Sequence[int]) -> list[tuple[int, int, str]]:
+        """Links of a session and of recalls that begin or end at scenes, as (source, target, kind)."""
+        found: dict[tuple[int, int, str], None] = {}
+        for i in range(0, len(numbers), 400):
+            part = numbers[i : i + 400]
+            marks = ",".join("?" * len(part))
+            for end in ("source", "target"):
+                rows = self._store.rows(
+                    f"SELECT source, target, kind FROM links WHERE {end} IN ({marks}) "
+                    "AND kind IN ('predecessor', 'recalled') ORDER BY source, target",
+                    part,
+                )
+                found.update(dict.fromkeys((row[0], row[1], row[2]) for row in rows))
+        return list(found)
 
     def _resonate(
         self,
@@ -184,25 +207,26 @@ class Recaller:
             dtype=np.float32,
         )
         wanted_bits, bits = self._archetypes(query.archetypes, scenes)
-        weights = ResonanceWeights(**{name: float(policy.weights[name]) for name in PARTS})
+        weights = self._weights(asking(query.text))
         vectors: list[Floats | None] = [None] * len(scenes)
+        in_space = [-1] * len(scenes)
         done: list[tuple[float, npt.NDArray[np.float32]] | None] = [None] * len(scenes)
         rows_of = {
             number: spaces.rows(space, [one.id for one in scenes]) if spaces is not None else {}
             for number, (space, _) in asked.items()
         }
-        groups: list[tuple[list[int], ResonanceQuery, dict[int, tuple[Floats, Floats, Floats]], int]] = []
+        groups: list[tuple[list[int], ResonanceQuery, dict[int, tuple[Floats, Floats, Floats]], int, int]] = []
         left = set(range(len(scenes)))
         for number, (space, ours) in asked.items():
             mine = [i for i in sorted(left) if scenes[i].id in rows_of[number]]
             left.difference_update(mine)
-            groups.append((mine, ours, rows_of[number], space.embedder.dim))
+            groups.append((mine, ours, rows_of[number], space.embedder.dim, number))
         # A scene without a vector in any asked space has no likeness of meaning; it gains nothing by that.
         first = next(iter(asked.values()), None)
         groups.append(
-            (sorted(left), first[1] if first else ResonanceQuery(), {}, first[0].embedder.dim if first else 1)
+            (sorted(left), first[1] if first else ResonanceQuery(), {}, first[0].embedder.dim if first else 1, -1)
         )
-        for mine, ours, rows, dim in groups:
+        for mine, ours, rows, dim, number in groups:
             if not mine:
                 continue
             columns: list[Floats | None] = []
@@ -231,11 +255,44 @@ class Recaller:
                 done[i] = (float(total[place]), parts[place])
                 if scenes[i].id in rows:
                     vectors[i] = rows[scenes[i].id][0]
+                    in_space[i] = number
         found = []
-        for one, vector, scored in zip(scenes, vectors, done, strict=True):
+        for one, vector, where, scored in zip(scenes, vectors, in_space, done, strict=True):
             if scored is not None:
                 parts_of = {name: float(v) for name, v in zip(PARTS, scored[1], strict=True) if not np.isnan(v)}
-                found.append(_Found(one, scored[0], parts_of, vector))
+                found.append(_Found(one, scored[0], parts_of, vector, where))
+        found.sort(key=lambda item: (-item.score, -item.scene.created, item.scene.id))
+        return found
+
+    def _weights(self, asked: Asking) -> ResonanceWeights:
+        """The policy's weights; a question after a feeling gives more to tensions, at the cost of all."""
+        weights = {name: float(self._policy.weights[name]) for name in PARTS}
+        if asked.feeling:
+            weights["tension"] *= self._policy.feeling
+        return ResonanceWeights(**weights)
+
+    def _place(self, found: list[_Found], asked: Asking) -> list[_Found]:
+        """Add to each score what the scene's surroundings lend it and what the kind of question moves it by."""
+        policy = self._policy
+        if not found:
+            return found
+        known = around(
+            [item.scene.id for item in found],
+            [item.scene.created for item in found],
+            [item.vector for item in found],
+            [item.space for item in found],
+            self._linked([item.scene.id for item in found]),
+        )
+        own = np.array([item.score for item in found], dtype=np.float32)
+        gain = lent(own, known)
+        whole = own + np.float32(policy.context) * gain
+        moved = shifted(whole, own, known, asked, policy)
+        scores = np.clip((whole + moved) / (1 + policy.context + policy.later + policy.now), 0, 1)
+        for item, score, part, shift in zip(found, scores, gain, moved, strict=True):
+            item.score = float(score)
+            item.parts["context"] = float(part)
+            if shift:
+                item.parts["asked"] = float(shift)
         found.sort(key=lambda item: (-item.score, -item.scene.created, item.scene.id))
         return found
 
@@ -302,7 +359,9 @@ class Recaller:
                 if original is None or original.superseded_by is not None or number in best:
                     continue
                 own = next((other for other in found if other.scene.id == number), None)
-                best[number] = own or _Found(original, item.score, dict(item.parts), item.vector, "original")
+                best[number] = own or _Found(
+                    original, item.score, dict(item.parts), item.vector, item.space, "original"
+                )
         originals = {
             target
             for item in best.values()

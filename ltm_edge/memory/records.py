@@ -270,6 +270,11 @@ class Policy:
         budget_tokens: tokens that the recalled notes may take in all.
         half_life_days: after so long the recency part of a score, and an unused strength, are halved.
         weights: weights of the score's parts by name; they sum to 1.
+        context: share of the score of a scene's surroundings that is lent to it (``memory/surroundings.py``).
+        later, now: what the latest scene of a story gains over the first, and the more where the present is asked for.
+        cause: what the best scene loses where a cause is asked for.
+        feeling: the weight of tension is multiplied by it where a feeling is asked for.
+        story: from this likeness two scenes belong to one story.
         candidates: scenes that are rescored, at most.
         diversity: 1 takes the best scores, 0 the least alike (maximal marginal relevance).
         floor: hits that score less than this aren't returned.
@@ -288,17 +293,23 @@ class Policy:
     half_life_days: float = 30.0
     weights: Mapping[str, float] = field(
         default_factory=lambda: {
-            "meaning": 0.4,
-            "words": 0.15,
-            "tension": 0.1,
-            "centre": 0.1,
-            "archetype": 0.1,
-            "recency": 0.1,
-            "strength": 0.05,
+            "meaning": 0.61,
+            "words": 0.13,
+            "tension": 0.09,
+            "centre": 0.04,
+            "archetype": 0.08,
+            "recency": 0.03,
+            "strength": 0.02,
         }
     )
+    context: float = 0.7
+    later: float = 0.035
+    now: float = 0.05
+    cause: float = 0.08
+    feeling: float = 5.0
+    story: float = 0.35
     candidates: int = 256
-    diversity: float = 0.75
+    diversity: float = 0.95
     floor: float = 0.0
     least_meaning: float = 0.28
     said_share: float = 0.7

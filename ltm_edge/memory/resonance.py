@@ -28,13 +28,13 @@ PARTS = ("meaning", "words", "tension", "centre", "archetype", "recency", "stren
 class ResonanceWeights:
     """Weights of the parts: finite, not negative, not all zero. They need not sum to 1; the score is divided by it."""
 
-    meaning: float = 0.4
-    words: float = 0.15
-    tension: float = 0.1
-    centre: float = 0.1
-    archetype: float = 0.1
-    recency: float = 0.1
-    strength: float = 0.05
+    meaning: float = 0.61
+    words: float = 0.13
+    tension: float = 0.09
+    centre: float = 0.04
+    archetype: float = 0.08
+    recency: float = 0.03
+    strength: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)

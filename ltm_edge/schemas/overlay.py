@@ -127,13 +127,13 @@ class MemoryWeights:
     """Parts of the resonance score; they sum to 1."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    meaning: Fraction = 0.4
-    words: Fraction = 0.15
-    tension: Fraction = 0.1
-    center: Fraction = 0.1
-    archetype: Fraction = 0.1
-    recency: Fraction = 0.1
-    strength: Fraction = 0.05
+    meaning: Fraction = 0.61
+    words: Fraction = 0.13
+    tension: Fraction = 0.09
+    center: Fraction = 0.04
+    archetype: Fraction = 0.08
+    recency: Fraction = 0.03
+    strength: Fraction = 0.02
 
     def __post_init__(self) -> None:
         total = math.fsum(

@@ -42,9 +42,12 @@ def test_a_scene_comes_back_days_later_with_its_score_explained(opener: Opener):
         assert set(parts) >= {"meaning", "recency", "strength"}
         assert parts["meaning"] > 0.3
         assert parts["recency"] == pytest.approx(0.5 ** (9 / 30), abs=1e-3)
-        weights = memory.policy.weights
-        total = sum(weights[name] * value for name, value in parts.items()) / sum(weights[name] for name in parts)
-        assert hits[0].score == pytest.approx(total, abs=1e-4)
+        policy, weights = memory.policy, memory.policy.weights
+        own = sum(weights[name] * parts[name] for name in weights if name in parts)
+        own /= sum(weights[name] for name in weights if name in parts)
+        assert set(parts) - set(weights) <= {"context", "asked"}
+        total = own + policy.context * parts["context"] + parts.get("asked", 0.0)
+        assert hits[0].score == pytest.approx(total / (1 + policy.context + policy.later + policy.now), abs=1e-4)
 
 
 def test_names_that_vectors_miss_are_found_by_words(memory: SceneMemory):

@@ -41,7 +41,7 @@ def test_every_part_follows_its_formula():
     np.testing.assert_allclose(parts[:, 4], [1, 0.5, 0])
     np.testing.assert_allclose(parts[:, 5], [1, 0.5, 1])
     np.testing.assert_allclose(parts[:, 6], [0, 0.5, 0.75])
-    np.testing.assert_allclose(scores, parts @ np.array([0.4, 0.15, 0.1, 0.1, 0.1, 0.1, 0.05]), atol=1e-6)
+    np.testing.assert_allclose(scores, parts @ np.array([0.61, 0.13, 0.09, 0.04, 0.08, 0.03, 0.02]), atol=1e-6)
 
 
 def test_what_the_query_lacks_is_left_out_and_what_a_scene_lacks_counts_as_nothing():

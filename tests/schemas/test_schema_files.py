@@ -28,7 +28,8 @@ ltm_overlay:
   consilium: {enabled: auto, channels: 4, entropy: 0.85}
   routing:   {temperature: 0.1, step: 0.25, inputs: true, heads: true}
   memory:    {recall: 4, chain_depth: 2, budget_tokens: 384, half_life_days: 30,
-              weights: {meaning: .4, words: .15, tension: .1, center: .1, archetype: .1, recency: .1, strength: .05}}
+              weights: {meaning: .61, words: .13, tension: .09, center: .04, archetype: .08, recency: .03,
+                        strength: .02}}
   response:  {form: auto, self_commentary: auto}
   sampling:  {temperature: 0.7, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, max_tokens: 320, seed: null}
   embedder:  {file: embedder.gguf}
@@ -83,7 +84,7 @@ examples:
 
 def test_overlay() -> None:
     overlay = parse_overlay(OVERLAY)
-    assert overlay.memory.weights.meaning == 0.4
+    assert overlay.memory.weights.meaning == 0.61
     assert overlay.sampling.seed is None
     assert overlay.embedder.file == "embedder.gguf"
     bare = parse_overlay("ltm_overlay: {version: 1, name: x}")
@@ -159,7 +160,7 @@ ltm_overlay:
             "8:14: ltm_overlay.sampling.temperature: found 'hot'; expected a number",
             "8:32: ltm_overlay.sampling.seed: found -1; must be at least 0",
             "8:42: ltm_overlay.sampling.max_tokens: found 1.5; expected a whole number",
-            "9:12: ltm_overlay.memory.weights: the weights sum to 1.5; they must sum to 1",
+            "9:12: ltm_overlay.memory.weights: the weights sum to 1.29; they must sum to 1",
             "10:14: ltm_overlay.embedder.file: '../x' must be a path inside the bundle",
             "11:3: ltm_overlay.routing: found 5; expected a mapping",
         ],
