@@ -6,6 +6,7 @@ The best of the rounds counts.
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -17,20 +18,19 @@ from typing import Any
 import numpy as np
 
 from ltm_edge.bench.table import machine_line, number, render
-from ltm_edge.engine.decoder import AdapterMix, Decoder, Order, Sampling
+from ltm_edge.engine.decoder import AdapterMix, Decoder, Order, Pass, Sampling
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.engine.state_files import StateFiles, StateKey
+from ltm_edge.turn import Turn
 
 __all__ = ["TurnReport", "bench_turn"]
 
 _TEMPLATE = "mirror"
 _CTX = 2048
 _REQUEST = "I have worked on the same book for nine years and I am afraid to finish it."
-_QUESTIONS = (
-    "Does the scene speak of what was asked? Answer yes or no.",
-    "Do the two poles pull against each other? Answer yes or no.",
-    "Is the answer kind? Answer yes or no.",
-)
+_ASK = "\nYes or no."  # said once: what questions have in common is computed once
+_QUESTIONS = (" Is it about what was asked?", " Do the poles differ?", " Is it kind?")
+_AGAIN = "Write the same scene once more, word for word, without any change."
 _CHAIN = Sampling(temperature=0.7, top_k=40)
 _FLOOR_STEPS = 24
 _CHANGED = 0.2  # share of a draft that a revision changes
@@ -111,8 +111,12 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 class _Passes:
-    def __init__(self, model: LoadedModel, gbnf: str, prompt: Tokens, limit: int) -> None:
+    def __init__(
+        self, model: LoadedModel, gbnf: str, prompt: Tokens, limit: int, again: Callable[[str], Tokens]
+    ) -> None:
+        """``again`` makes the prompt of a revision from the document of the draft."""
         self.model = model
+        self.again = again
         self.gbnf = gbnf
         self.prompt = prompt
         self.limit = limit
@@ -148,7 +152,7 @@ class _Passes:
         )
         self._floor()
         self._critics(draft.tokens, draft_ms, len(draft.tokens))
-        self._revision(number_)
+        self._revision(number_, draft)
 
     def _floor(self) -> None:
         for count in (1, 4):
@@ -162,7 +166,7 @@ class _Passes:
         read = np.concatenate([self.prompt, draft]).astype(np.int32)
         yes, no = self.model.tokenize(" yes")[:1], self.model.tokenize(" no")[:1]
         probes = [
-            (np.concatenate([read, self.model.tokenize("\n" + text)]).astype(np.int32), [yes, no])
+            (np.concatenate([read, self.model.tokenize(_ASK + text)]).astype(np.int32), [yes, no])
             for text in _QUESTIONS
         ]
         self.decoder.commit(read)
@@ -173,18 +177,29 @@ class _Passes:
             f"{sum(s.prefilled for s in scored)} prefilled of {n} + 3 questions",
         )
 
-    def _revision(self, seed: int) -> None:
-        self.fresh()
-        fresh_ms, (fresh,) = _timed(lambda: self.decoder.write_many([self.order(seed)]))
+    def _revision(self, seed: int, draft: Pass) -> None:
+        """The draft stands in the prompt and is to be kept; of the text that is copied from, a fifth is something else.
+
+        So four fifths of what is written can be copied, as in a revision that changes the rest.
+        """
+        prompt = self.again(draft.text)
         rng = np.random.default_rng(seed)
-        changed = fresh.tokens.copy()
+        changed = draft.tokens.copy()
         # A revision changes some places, not every fifth word: runs of four tokens.
         for start in rng.permutation(np.arange(0, len(changed) - 4, 4))[: int(len(changed) * _CHANGED / 4)]:
             changed[start : start + 4] = self.model.tokenize(" otherwise")[0]
-        self.fresh()
-        ms, (again,) = _timed(lambda: self.decoder.write_many([self.order(seed, (changed,))]))
+        done = []
+        for references in ((), (changed,)):
+            self.decoder.clear()
+            self.decoder.commit(prompt[:-1])
+            chain = replace(_CHAIN, seed=seed, temperature=0.0, repeat_penalty=1.0)
+            one = Order(prompt, self.limit, chain, self.gbnf, references)
+            ms, (written,) = _timed(functools.partial(self.decoder.write_many, [one]))
+            done.append((ms / max(len(written.tokens), 1), written))
+        (fresh_ms, fresh), (ms, again) = done
         same = "the same text" if again.text == fresh.text else "another text"
-        self.note("revision", ms / fresh_ms, f"{again.copied} copied of {again.proposed} proposed, {same}")
+        kept = f"{again.copied} copied of {again.proposed} proposed, {len(again.tokens)} in all, {same}"
+        self.note("revision", ms / fresh_ms, kept)
 
 
 def bench_turn(
@@ -220,7 +235,16 @@ def bench_turn(
         gbnf = template_gbnf(template, overlay.archetype_names().get("en"))
         composer = PromptComposer(overlay.prompts, template, "en", None, overlay.templates)
         fitted = fit_prompt(composer, model, (), Pvq(_REQUEST), template, "en", n_ctx=_CTX, max_tokens=4 * limit)
-        passes = _Passes(model, gbnf, fitted.tokens, limit)
+
+        def again(document: str) -> Tokens:
+            first = Turn(
+                request=_REQUEST, document=document, reply_text="", template=_TEMPLATE, lang="en", partial=False
+            )
+            most = 4 * limit
+            pvq = Pvq(_AGAIN)
+            return fit_prompt(composer, model, (first,), pvq, template, "en", n_ctx=_CTX, max_tokens=most).tokens
+
+        passes = _Passes(model, gbnf, fitted.tokens, limit, again)
         passes.fresh()
         passes.decoder.write_many([passes.order(0)])  # masks, pages and caches are warm from here on
         for number_ in range(rounds):
