@@ -17,7 +17,7 @@ from gguf_tools.converter import Converter, Plan, Progress, Written
 from gguf_tools.entries import Entry, entries_of, number_entry
 from gguf_tools.errors import BadSource, GgufError, UnsupportedType, WrongBase
 from gguf_tools.kind import kind
-from gguf_tools.lora import Lora, check_shapes
+from gguf_tools.lora import Lora, check_shapes, check_weights
 from gguf_tools.ltm import ltm_entries
 from gguf_tools.merge import MergedTensors
 from gguf_tools.printable import byte_count, printable, printable_path
@@ -283,9 +283,9 @@ class BundleConverter(Converter):
                 )
             check_shapes(lora, base)
             self.lora = lora
+            return check_weights(lora)
         except GgufError as error:
             return [str(error)]
-        return []
 
     def _embedder(self, folder: BundleFolder) -> list[str]:
         path = folder.files.get("embedder.gguf")

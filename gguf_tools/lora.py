@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Delta", "Lora", "Replacement", "check_finite", "check_shapes", "listed"]
+__all__ = ["Delta", "Lora", "Replacement", "check_finite", "check_shapes", "check_weights", "listed"]
 
 _LISTED = 12
 
@@ -114,6 +114,18 @@ def check_finite(path: Path, name: str, values: Floats) -> None:
     if not np.isfinite(values).all():
         count = int(values.size - np.isfinite(values).sum())
         raise BadLora(path, f"tensor '{printable(name, 120)}' holds {count} NaN or infinite of {values.size} numbers")
+
+
+def check_weights(lora: Lora) -> list[str]:
+    """Tensors that hold NaN or infinite numbers, a line each; all weights are read."""
+    problems = []
+    loads = [load for delta in lora.deltas.values() for load in (delta.left, delta.right)]
+    for load in [*loads, *(one.values for one in lora.replacements.values())]:
+        try:
+            load()
+        except BadLora as error:
+            problems.append(str(error))
+    return problems
 
 
 def listed(names: list[str], *, quoted: bool = True) -> str:

@@ -239,7 +239,7 @@ class _Reader:
         unknown = []
         for name in self.tensors:
             if ".lora_" in name:
-                match = _PAIR.fullmatch(name)
+                match = None if name.endswith(".bias") else _PAIR.fullmatch(name)
                 module = match["module"] if match is not None else ""
                 if match is None or self.architecture.module(module) is None:
                     unknown.append(name)

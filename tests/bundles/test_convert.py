@@ -1,0 +1,374 @@
+"""Converting folders: all problems at once, nothing half-written, the same bytes, and files that others can run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import TOKENS, Convert
+
+from gguf_tools import errors
+from gguf_tools.__main__ import main
+from gguf_tools.bundle_converter import BundleConverter, Options
+from gguf_tools.bundle_reader import BundleReader
+from gguf_tools.extract import extract
+from gguf_tools.reader import read_gguf
+from gguf_tools.sidecar import sidecar_folder
+from gguf_tools.verify import verify
+
+LAYER = "base_model.model.model.layers.0.self_attn."
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tiny.write(tiny.make("llama"), tmp_path / "base.gguf")
+
+
+def problems(folder: Path, base: Path, target: Path, **options: Any) -> list[str]:
+    before = sorted(target.parent.iterdir())
+    with pytest.raises(errors.ManyProblems) as caught:
+        BundleConverter(folder, base, target, Options(**options)).run()
+    assert sorted(target.parent.iterdir()) == before  # nothing was left behind
+    assert all(line.isprintable() for line in caught.value.problems)
+    return list(caught.value.problems)
+
+
+def with_lora(folder: Path, tensors: dict[str, Any] | None = None, **changes: Any) -> Path:
+    tiny.bundle(folder, **{"adapter_config.json": tiny.config(**changes)})
+    tiny.safetensors(folder / "adapter_model.safetensors", tensors or tiny.lora(tiny.make("llama")))
+    return folder
+
+
+def as_the_sources_list_it(folder: Path) -> Path:
+    """`ltm-vortex-1B/` with every file of the listing, in the spelling there."""
+    template = (
+        "version: 1\nname: {}\nabout: x\nphases: [myth]\narchetypes: [pilgrim]\nfields:\n"
+        "  response: {{kind: block, min_lines: 1, max_lines: 3, max_chars: 100}}\n"
+    )
+    tiny.bundle(
+        folder,
+        **{
+            "config.json": {"hidden_size": 64, "num_hidden_layers": 2, "lora": {"lora_alpha": 8}},
+            "tokenizer.model": b"\x0a\x0bsentencepiece",
+            "scene_templates/initiation.yaml": template.format("initiation").encode(),
+            "scene_templates/reversal.yaml": template.format("reversal").encode(),
+            "field_architecture.yaml": b"field:\n  version: 1\n  zones: {will: {kind: will}}\n",
+            "curriculum.yaml": b"curriculum:\n  version: 1\n  phases: [{phase: myth}]\n  data: [a.jsonl]\n",
+            "integration_log.json": {"format": "ltm-integration-log", "version": 1, "entries": []},
+            "memory_faiss/scene_embeddings.index": b"IxFI-a-faiss-index",
+            "memory_faiss/meta.json": [{"tension": "a vs b"}],
+        },
+    )
+    tiny.safetensors(folder / "model_lora.safetensors", tiny.lora(tiny.make("llama")))
+    return folder
+
+
+def test_the_folder_that_the_sources_list(tmp_path: Path, base: Path, convert: Convert) -> None:
+    folder = as_the_sources_list_it(tmp_path / "ltm-vortex-1B")
+    converter = convert(folder, base)
+    reader = BundleReader.open(converter.target)
+    assert set(reader.files) == {"integration_log.json", "memory/meta.json", "memory/scene_embeddings.index"}
+    assert reader.file("memory/scene_embeddings.index").read_bytes() == b"IxFI-a-faiss-index"
+    assert "scene_templates/initiation.yaml" in reader.documents and "curriculum.yaml" in reader.documents
+    assert reader.entries["ltm.lora.scale"] == "1.0" and len(reader.entries["ltm.lora.sha256"]) == 64
+    assert verify(converter.target).problems == ()
+    assert np.abs(tiny.logits(converter.target, TOKENS) - tiny.logits(base, TOKENS)).max() > 1
+
+
+def test_convert_extract_convert_gives_the_same_bytes(tmp_path: Path, base: Path, convert: Convert) -> None:
+    first = convert(as_the_sources_list_it(tmp_path / "ltm-vortex-1B"), base, "first.gguf").target
+    again = convert(tmp_path / "ltm-vortex-1B", base, "again.gguf").target
+    assert first.read_bytes() == again.read_bytes()
+    names = extract(first, tmp_path / "folder")
+    assert {"curriculum.yaml", "memory/meta.json", "scene_templates/reversal.yaml"} < set(names)
+    second = convert(tmp_path / "folder", first, "second.gguf").target
+    assert second.read_bytes() == first.read_bytes()
+    one, two = sidecar_folder(first), sidecar_folder(second)
+    assert {p.name: p.read_bytes() for p in one.rglob("*.*")} == {p.name: p.read_bytes() for p in two.rglob("*.*")}
+    with pytest.raises(errors.OutputExists):
+        extract(first, tmp_path / "folder")
+
+
+def test_base_metadata_is_kept(tmp_path: Path, base: Path, convert: Convert) -> None:
+    target = convert(with_lora(tmp_path / "folder"), base).target
+    before, after = read_gguf(base), read_gguf(target)
+    assert list(after.fields)[: len(before.fields)] == list(before.fields)
+    for key, field in before.fields.items():
+        raw = [info.stamp.read(f.offset, f.nbytes) for info, f in ((before, field), (after, after.fields[key]))]
+        assert raw[0] == raw[1], key
+    added = list(after.fields)[len(before.fields) :]
+    assert added == sorted(added) and all(key.startswith("ltm.") for key in added)
+    assert all(isinstance(after.fields[key].value, str) for key in added)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path, base: Path) -> None:
+    folder = with_lora(tmp_path / "folder", lora_alpha=0)
+    (folder / "ltm_overlay_config.yaml").write_text("ltm_overlay: {version: 1}\n")
+    (folder / "prompts.yaml").write_bytes(b"\xff")
+    (folder / "curriculum.yaml").write_text("a: [")
+    (folder / "ltm_curriculum.yaml").write_text("a: 1")
+    (folder / "integration_log.json").write_text("{")
+    (folder / "scene_templates").mkdir()
+    (folder / "scene_templates" / "a.yaml").write_text("name: ../b")
+    (folder / "scene_templates" / "b.yaml").mkdir()
+    (folder / "config.json").write_text('{"hidden_size": 65, "base_sha256": "x"}')
+    found = problems(folder, base, tmp_path / "out.gguf", outtype="Q9")
+    for words in (
+        "--outtype Q9",
+        "the bundle's name is missing",
+        "prompts.yaml: isn't UTF-8",
+        "curriculum.yaml and ltm_curriculum.yaml: two names",
+        "isn't YAML",
+        "integration_log.json: isn't JSON",
+        "scene_templates/a.yaml: name:",
+        "scene_templates/b.yaml: is a folder",
+        "hidden_size is 65, the base has 64",
+        "base_sha256 is x",
+        "'lora_alpha' is 0",
+    ):
+        assert any(words in line for line in found), words
+    assert len(found) >= 11
+
+
+def test_hugging_face_folder_as_base_gets_the_command(tmp_path: Path) -> None:
+    hf = tmp_path / "mistral-7b-hf"
+    hf.mkdir()
+    (hf / "config.json").write_text("{}")
+    (found,) = problems(tiny.bundle(tmp_path / "folder"), hf, tmp_path / "out.gguf")
+    command = f"python convert_hf_to_gguf.py {hf} --outfile mistral-7b-hf.gguf --outtype bf16"
+    assert command in found
+
+
+def rows(name: str, values: Any) -> dict[str, Any]:
+    """A LoRA in which one tensor is another."""
+    found = dict(tiny.lora(tiny.make("llama")))
+    found[f"{LAYER}{name}"] = values
+    return found
+
+
+def strange(dtype: str = "f4") -> Any:
+    return np.ones((4, 64), dtype)
+
+
+def without(part: str) -> dict[str, Any]:
+    """A LoRA that lacks what has this in its name."""
+    return {name: values for name, values in tiny.lora(tiny.make("llama")).items() if part not in name}
+
+
+def with_embedder(folder: Path) -> None:
+    """A bundle whose embedder is a chat model."""
+    tiny.bundle(folder)
+    overlay = "ltm_overlay: {version: 1, name: a, embedder: {file: base.gguf}}"
+    (folder / "ltm_overlay_config.yaml").write_text(overlay)
+    tiny.write(tiny.make("llama"), folder / "base.gguf")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "DoRA by its settings": (lambda f: with_lora(f, use_dora=True), "is a DoRA"),
+    "DoRA by its tensors": (
+        lambda f: with_lora(f, rows("q_proj.lora_magnitude_vector", np.ones(64, "f4"))),
+        "is a DoRA",
+    ),
+    "another kind of adapter": (lambda f: with_lora(f, peft_type="LOHA"), "peft_type is LOHA, only LORA"),
+    "PiSSA": (lambda f: with_lora(f, init_lora_weights="pissa_niter_4"), "a base that its initialisation had changed"),
+    "transposed weights": (lambda f: with_lora(f, fan_in_fan_out=True), "fan_in_fan_out"),
+    "single token rows": (lambda f: with_lora(f, trainable_token_indices=[1]), "trainable_token_indices"),
+    "tensor of another model": (
+        lambda f: with_lora(f, rows("qkv_proj.lora_A.weight", strange())),
+        "without a place in a 'llama' model: 'base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight'",
+    ),
+    "bias inside a pair": (lambda f: with_lora(f, rows("q_proj.lora_B.bias", np.ones(64, "f4"))), "without a place"),
+    "half of a pair": (
+        lambda f: with_lora(
+            f, {k: v for k, v in tiny.lora(tiny.make("llama")).items() if "0.mlp.up_proj.lora_B" not in k}
+        ),
+        "'base_model.model.model.layers.0.mlp.up_proj' has no lora_B",
+    ),
+    "NaN weights": (
+        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.nan, "f4"))),
+        "lora_A.weight' holds 256 NaN or infinite of 256 numbers",
+    ),
+    "infinite weights": (
+        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.inf, "f2"))),
+        "holds 256 NaN or infinite",
+    ),
+    "whole numbers": (lambda f: with_lora(f, rows("q_proj.lora_A.weight", strange("i8"))), "is I64, expected floats"),
+    "a vector for a matrix": (lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.ones(4, "f4"))), "not a matrix"),
+    "ranks that differ": (
+        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.ones((3, 64), "f4"))),
+        "ranks that differ: (3, 64), (64, 4)",
+    ),
+    "rank other than in the settings": (lambda f: with_lora(f, r=8), "has rank 4, its settings say 8"),
+    "wrong base by its shapes": (
+        lambda f: with_lora(f, tiny.lora(tiny.make("llama", width=128, heads=8))),
+        "doesn't fit the base: 'blk.0.attn_k.weight' [32, 128] here, [32, 64] in the base",
+    ),
+    "more layers than the base": (
+        lambda f: with_lora(f, tiny.lora(tiny.make("llama", layers=3))),
+        "tensors that the base doesn't have: 'blk.2.attn_k.weight'",
+    ),
+    "wrong base by its hash": (lambda f: with_lora(f, base_sha256="0" * 64), "was made for the base 000000000000000…"),
+    "alpha unknown": (
+        lambda f: tiny.safetensors(tiny.bundle(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
+        "its alpha isn't known",
+    ),
+    "hostile pattern": (lambda f: with_lora(f, alpha_pattern={"(a+)+$": 1}), "can't be used: too involved"),
+    "two LoRAs": (
+        lambda f: tiny.safetensors(with_lora(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
+        "one LoRA is merged; keep one of them",
+    ),
+    "no overlay": (
+        lambda f: (with_lora(f) / "ltm_overlay_config.yaml").unlink(),
+        "ltm_overlay_config.yaml: is missing",
+    ),
+    "aliases": (
+        lambda f: (with_lora(f) / "ltm_overlay_config.yaml").write_text("a: &a [1]\nb: *a\n"),
+        "has aliases",
+    ),
+    "a link out of the folder": (
+        lambda f: (with_lora(f) / "prompts.yaml").symlink_to("/etc/passwd"),
+        "prompts.yaml: leads out of the folder",
+    ),
+    "embedder that is none": (with_embedder, "base.gguf: is no embedding model"),
+    "memory in use": (
+        lambda f: tiny.bundle(f, **{"memory/scenes.sqlite": b"x", "memory/scenes.sqlite-wal": b"y"}),
+        "the memory is in use",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_folders(name: str, tmp_path: Path, base: Path) -> None:
+    make, words = REFUSED[name]
+    make(tmp_path / "folder")
+    found = problems(tmp_path / "folder", base, tmp_path / "out.gguf")
+    assert any(words in line for line in found), found
+
+
+@pytest.mark.parametrize("what", ["embed_tokens", "lm_head"])
+def test_half_of_tied_embeddings_is_refused(what: str, tmp_path: Path) -> None:
+    model = tiny.make("llama", tied=True)
+    base = tiny.write(model, tmp_path / "base.gguf")
+    name = f"base_model.model.{'model.' if what == 'embed_tokens' else ''}{what}.weight"
+    found = problems(with_lora(tmp_path / "f", {name: np.ones((96, 64), "f4")}), base, tmp_path / "out.gguf")
+    words = "uses as its output too" if what == "embed_tokens" else "uses its token embeddings as the output"
+    assert words in found[0]
+
+
+def test_output_problems(tmp_path: Path, base: Path) -> None:
+    folder = tiny.bundle(tmp_path / "folder")
+    assert "is there already" in problems(folder, base, base)[0]
+    assert "is the base itself" in problems(folder, base, base, force=True)[0]
+    with pytest.raises(errors.ManyProblems, match="there is no folder"):
+        BundleConverter(folder, base, tmp_path / "no" / "x.gguf").run()
+
+
+def test_full_disk_half_way_leaves_nothing(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gguf_tools import writer
+
+    real, written = writer.GgufWriter._write, [0]
+
+    def full(self: Any, data: Any) -> None:
+        written[0] += memoryview(data).nbytes
+        if written[0] > 40_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, data)
+
+    monkeypatch.setattr(writer.GgufWriter, "_write", full)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="No space left"):
+        BundleConverter(as_the_sources_list_it(tmp_path / "x"), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*(p.name for p in before), "x"])
+
+
+@pytest.mark.needs_model
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupted_half_way_leaves_nothing(tmp_path: Path, demo_path: Path) -> None:
+    import signal
+
+    folder = tiny.bundle(tmp_path / "folder")
+    arguments = ["convert", str(folder), "--base", str(demo_path), "-o", str(tmp_path / "out.gguf"), "--outtype", "F32"]
+    process = subprocess.Popen([sys.executable, "-m", "gguf_tools", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any(p.stat().st_size > 5e6 for p in tmp_path.glob(".out.gguf.*")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "nothing was left behind" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.needs_model
+def test_others_can_run_the_file(tmp_path: Path, demo_path: Path, convert: Convert) -> None:
+    """Plain llama-cpp-python loads it as any model, the gguf package reads it, licence and chat template are there."""
+    import gguf
+    import llama_cpp
+
+    target = convert(tiny.bundle(tmp_path / "folder"), demo_path).target
+    llm = llama_cpp.Llama(str(target), n_ctx=128, n_threads=2, verbose=False, seed=1)
+    answer = llm.create_chat_completion([{"role": "user", "content": "Say hello."}], max_tokens=8, temperature=0)
+    assert answer["choices"][0]["message"]["content"].strip()
+    assert llm.metadata["ltm.name"] == "tiny" and llm.metadata["general.license"] == "apache-2.0"
+    assert "messages" in llm.metadata["tokenizer.chat_template"]
+    llm.close()
+    reader = gguf.GGUFReader(target)
+    assert len(reader.tensors) == 272 and "ltm.overlay" in reader.fields
+
+
+@pytest.mark.needs_model
+def test_quantised_base_keeps_its_perplexity(tmp_path: Path, demo_path: Path, convert: Convert) -> None:
+    """A weak LoRA merged into 4-bit weights against the same applied to them in float32: rounding costs a little."""
+    from gguf_tools.measure import TEXT, perplexity
+
+    shape = {"width": 576, "heads": 9, "kv_heads": 3, "size": 64, "inner": 1536, "layers": 30}
+    demo = tiny.Tiny("llama", **shape)
+    lora = {k: v for k, v in tiny.lora(demo, strength=0.004).items() if ".layers.1" in k}
+    folder = with_lora(tmp_path / "folder", lora)
+    merged = perplexity(convert(folder, demo_path, "q.gguf").target, TEXT[:700])
+    exact = perplexity(convert(folder, demo_path, "f.gguf", outtype="F32").target, TEXT[:700])
+    before = perplexity(demo_path, TEXT[:700])
+    print(f"perplexity: base {before:.2f}, merged {merged:.2f}, merged in float32 {exact:.2f}")
+    assert abs(merged / exact - 1) < 0.05
+
+
+def test_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = as_the_sources_list_it(tmp_path / "folder")
+    out = str(tmp_path / "out.gguf")
+    assert main(["convert", str(folder), "--base", str(base), "-o", out]) == 0
+    assert "14 were changed" in capsys.readouterr().out
+    assert main(["convert", str(folder), "--base", str(base), "-o", out]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert main(["verify", out]) == 0
+    assert main(["extract", out, "-o", str(tmp_path / "again")]) == 0
+    capsys.readouterr()
+    assert (
+        main(["set-meta", out, "general.name=Новое", "ltm.name=other", "--remove", "general.license", "--force"]) == 0
+    )
+    info = read_gguf(out)
+    assert (info.text("general.name"), info.text("ltm.name")) == ("Новое", "other")
+    assert "general.license" not in info.fields and verify(out).problems == ()
+    wrong = ["llama.block_count=x", "ltm.sidecar.sha256=0", "general.alignment=64", "tokenizer.ggml.tokens=a", "ключ=1"]
+    assert main(["set-meta", out, *wrong, "--remove", "none", "--force"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 6
+    assert main(["set-meta", out, "ltm.format_version=9", "--force"]) == 1
+    assert verify(out).problems == ()
+    (tmp_path / "text.yaml").write_text("ltm_overlay: {version: 1, name: third}")
+    changed = str(tmp_path / "third.gguf")
+    assert main(["set-meta", out, f"ltm.overlay=@{tmp_path / 'text.yaml'}", "-o", changed]) == 0
+    assert BundleReader.open(changed).files.keys() == BundleReader.open(out).files.keys()
+
+
+def test_format_version_and_limits_of_what_is_written(tmp_path: Path, base: Path, convert: Convert) -> None:
+    entries = BundleReader.open(convert(tiny.bundle(tmp_path / "folder"), base).target).entries
+    assert entries["ltm.format_version"] == "1" and entries["ltm.base.name"] == "tiny llama"
+    assert json.dumps(dict(entries))
