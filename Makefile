@@ -107,6 +107,7 @@ $(STAMPS)/vocabularies: $(STAMPS)/venv tools/fetch_vocabularies.py
 soak: env vocabularies
 	@LTM_SOAK=200 $(BIN)/python -m pytest tests/matcher/test_landing.py tests/matcher/test_forced_tokens.py --timeout 7200
 	LTM_SOAK=200 $(BIN)/python -m pytest tests/memory/test_faults.py -k killed --timeout 7200
+	LTM_SOAK=1 $(BIN)/python -m pytest tests/memory/test_big_and_bad.py -k streams --timeout 7200
 	LTM_SOAK=200 $(BIN)/python -m pytest tests/engine/test_endurance.py tests/engine/test_state_processes.py --timeout 7200
 
 # A million random grammars, texts and cache files through the grammar engine, with sanitizers: over an hour on one core.
