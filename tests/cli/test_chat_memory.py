@@ -133,6 +133,28 @@ def test_a_private_chat_recalls_but_stores_nothing_and_makes_no_memory(begin: Be
     assert opened(chat).recall("dog")
 
 
+def test_loading_and_saving_in_private(begin: Begin, home: Path) -> None:
+    chat = begin(name="before")
+    say(chat, "hello")
+    chat.close()
+    chat = begin(save=False)
+    say(chat, "/load before", "my secret is quetzalcoatl")
+    assert [turn.request for turn in chat.session.history] == ["hello", "my secret is quetzalcoatl"]
+    assert [turn.request for turn in chat.store.read("before")] == ["hello"]
+    say(chat, "/save after")  # what is saved by name is private no longer
+    assert not chat.private and len(chat.store.read("after")) == 2
+    say(chat, "and on")
+    assert told(chat) == ["and on", "hello"] and len(chat.store.read("after")) == 3
+
+
+def test_scenes_carry_the_name_of_the_session_they_are_saved_in(begin: Begin) -> None:
+    chat = begin(name="first")
+    say(chat, "one", "/clear", "two", "/save third", "three")
+    sessions = {scene.text: scene.session for scene in opened(chat).scenes()}
+    assert sessions["one"] == "first" and sessions["three"] == "third"
+    assert sessions["two"] not in ("first", "third", "")
+
+
 def test_the_prompt_says_private(home: Path) -> None:
     with Terminal("chat", LTM_EDGE_HOME=str(home)) as chat:
         chat.wait()
