@@ -21,7 +21,7 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz tsan clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -129,6 +129,10 @@ tsan: env
 	    -DLTM_SANITIZE=thread -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" > build/tsan-configure.log || { cat build/tsan-configure.log; exit 1; }
 	cmake --build build/tsan --target engine_test_threads
 	build/tsan/tests/cpp/engine_test_threads 2> build/tsan.log || { tail -n 60 build/tsan.log; exit 1; }
+
+# A million damaged GGUF files, LoRAs, manifests and YAML documents through the readers: about ten minutes on two cores.
+fuzz-bundles: env
+	@$(BIN)/python tests/bundles/fuzz.py --inputs $(FUZZ_INPUTS)
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env

@@ -1,6 +1,6 @@
 """Makes tests/golden/bundle-v1, once. The files are frozen: every later version must open them as they are.
 
-    python tests/bundles/make_golden.py FOLDER
+python tests/bundles/make_golden.py FOLDER
 """
 
 from __future__ import annotations
