@@ -85,6 +85,8 @@ class SceneWriter:
                 return Added(same.id, "strengthened")
             older = self._contradicted(new.text, near)
             predecessor = new.predecessor
+            if predecessor is not None and store.get(predecessor) is None:
+                predecessor = None
             if predecessor is None and new.session:
                 predecessor = store.last_of_session(new.session)
             number = store.insert(
@@ -101,7 +103,7 @@ class SceneWriter:
                 echo=echo,
             )
             self._vectors.insert(number, vectors)
-            if predecessor is not None and store.get(predecessor) is not None:
+            if predecessor is not None:
                 store.link(Link(number, predecessor, "predecessor"))
             for one in before:
                 store.link(Link(number, one.id, "recalled"))
