@@ -160,14 +160,14 @@ void VectorIndex::drop_graph() {
 }
 
 void VectorIndex::link(std::size_t most, std::size_t threads) {
-    if (!graph_) {
-        if (rows_.size() <= exact_below_) return;
-        graph_ = std::make_unique<Graph>(dim_);
-        waiting_.assign(rows_.ids().begin(), rows_.ids().end());
-    }
-    const std::size_t count = std::min(most, waiting_.size());
-    if (count == 0) return;
+    if (!graph_ && rows_.size() <= exact_below_) return;
     try {
+        if (!graph_) {
+            waiting_.assign(rows_.ids().begin(), rows_.ids().end());
+            graph_ = std::make_unique<Graph>(dim_);
+        }
+        const std::size_t count = std::min(most, waiting_.size());
+        if (count == 0) return;
         graph_->reserve(graph_->size() + count);
         places_.resize(graph_->size() + count, kNone);
         const std::span<const std::int64_t> todo(waiting_.data() + waiting_.size() - count, count);
