@@ -14,7 +14,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure masks, decoding, turns, memory and conversion on this machine."""
+    """Measure masks, decoding, turns, memory, conversion on this machine."""
 
 
 @bench.command()

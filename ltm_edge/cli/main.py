@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bench": (
         "ltm_edge.cli.bench",
         "bench",
-        "Measure masks, decoding, turns, memory and conversion on this machine.",
+        "Measure masks, decoding, turns, memory, conversion on this machine.",
     ),
 }
 
