@@ -193,7 +193,11 @@ class Session:
             return self._history.pop()
 
     def clear(self) -> None:
-        """Forget the whole conversation."""
+        """Forget the whole conversation, what was saved of its KV included.
+
+        Raises:
+            SessionError: a file of saved KV can't be removed; the conversation itself is forgotten all the same.
+        """
         with self._exclusive():
             self._settle()
             self._history.clear()
@@ -202,6 +206,8 @@ class Session:
             self._known, self._dropped = (), 0
             if self._decoder is not None:
                 self._decoder.clear()
+            if self._states is not None and self._state_key is not None and self.name is not None:
+                self._states.forget(self._state_key.session(self.name))
 
     def close(self) -> None:
         """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed."""

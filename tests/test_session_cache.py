@@ -90,6 +90,20 @@ def test_a_saved_state_is_a_prefix_that_is_not_computed(
         assert counts(reply)["prefilled"] < 40
 
 
+def test_a_conversation_that_is_cleared_leaves_no_kv_behind(
+    demo_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LTM_EDGE_STATE_MB", "512")
+    monkeypatch.setenv("LTM_EDGE_HOME", str(tmp_path))
+    with demo_bundle.session(name="kept", sampling=SHORT, template="mirror") as session:
+        session.send("I wait.")
+        session.settle()
+    before = set(tmp_path.rglob("*.kv"))
+    with demo_bundle.session(name="kept", sampling=SHORT, template="mirror") as session:
+        session.clear()
+    assert len(before) == 2 and len(set(tmp_path.rglob("*.kv"))) == 1  # what conversations begin with stays
+
+
 def test_a_conversation_without_a_name_leaves_no_words_behind(
     demo_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
