@@ -66,7 +66,8 @@ def _recall(chat: Chat, rest: str) -> None:
         print_lines([_line(hit.scene)])
         if hit.parts:
             parts = ", ".join(f"{name} {value:.2f}" for name, value in hit.parts.items())
-            weak = "" if hit.parts.get("meaning", 1.0) >= opened.policy.least_meaning else "; too weak for a turn"
+            like = max(hit.parts.get("meaning", 1.0), hit.parts.get("context", 0.0))
+            weak = "" if like >= opened.policy.least_meaning else "; too weak for a turn"
             print_lines([f"        {hit.score:.2f}: {parts}{weak}"])
         else:
             print_lines([f"        {hit.via} of {hit.of}"])

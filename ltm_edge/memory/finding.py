@@ -72,7 +72,7 @@ def recall_scenes(
 
 
 def _telling(found: Sequence[Recall], text: str, least: float) -> list[Recall]:
-    """Hits that mean what was asked, and what hangs on them.
+    """Hits that mean what was asked or stand among scenes that do, and what hangs on them.
 
     The score can't tell: its word part is relative to the best candidate, and a scene of yesterday has its recency
     whatever it is about. Where no vectors were compared, half of the telling words have to stand in the scene.
@@ -81,7 +81,7 @@ def _telling(found: Sequence[Recall], text: str, least: float) -> list[Recall]:
 
     def tells(hit: Recall) -> bool:
         if hit.parts.get("meaning", 0.0) > 0:
-            return hit.parts["meaning"] >= least
+            return max(hit.parts["meaning"], hit.parts.get("context", 0.0)) >= least
         scene = hit.scene
         there = set(content_stems(f"{scene.text} {scene.scene.response} {' '.join(scene.keys)}"))
         return bool(asked) and 2 * len(asked & there) >= len(asked)

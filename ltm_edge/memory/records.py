@@ -302,14 +302,14 @@ class Policy:
             "strength": 0.02,
         }
     )
-    context: float = 0.7
+    context: float = 0.5
     later: float = 0.035
     now: float = 0.05
     cause: float = 0.08
     feeling: float = 5.0
     story: float = 0.35
     candidates: int = 256
-    diversity: float = 0.95
+    diversity: float = 0.98
     floor: float = 0.0
     least_meaning: float = 0.28
     said_share: float = 0.7
