@@ -235,6 +235,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (with_lora(f) / "ltm_overlay_config.yaml").write_text("a: &a [1]\nb: *a\n"),
         "has aliases",
     ),
+    "tags": (lambda f: (with_lora(f) / "prompts.yaml").write_text("a: !!int ''"), "prompts.yaml: has tags"),
     "a link out of the folder": (
         lambda f: (with_lora(f) / "prompts.yaml").symlink_to("/etc/passwd"),
         "prompts.yaml: leads out of the folder",
