@@ -265,7 +265,8 @@ class _Resonance:
 
     def __call__(self, question: Question) -> tuple[list[int], list[int]]:
         hits = self._memory.recall(question.ask, _DEEP, chain_depth=0, budget_tokens=0, at=question.at)
-        back = self._memory.recall(question.ask, at=question.at) if self._chains else []
+        chained = self._chains and question.chain
+        back = self._memory.recall(question.ask, at=question.at) if chained else []
         return [hit.scene.id for hit in hits], [hit.scene.id for hit in back]
 
 
