@@ -27,7 +27,8 @@ def load_yaml(raw: bytes) -> Any:
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError("has aliases, which aren't allowed")
-            if getattr(self.peek_event(), "tag", None) is not None:
+            peek: Any = self.peek_event
+            if getattr(peek(), "tag", None) is not None:
                 raise ValueError("has tags, which aren't allowed")
             self.depth += 1
             if self.depth > _MAX_DEPTH:
