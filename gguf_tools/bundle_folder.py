@@ -29,7 +29,7 @@ TEMPLATES = "scene_templates"
 LORAS = ("model_lora.safetensors", "model_lora.gguf", PEFT_WEIGHTS)
 MEMORIES = ("memory", "memory_faiss")
 LOG = "integration_log.json"
-# Belong to a model folder and say nothing that the GGUF doesn't.
+# Belong to a model folder and say nothing that the GGUF doesn't, or belong to training.
 _KNOWN = (
     "tokenizer.model",
     "tokenizer.json",
@@ -38,6 +38,7 @@ _KNOWN = (
     "generation_config.json",
     PEFT_CONFIG,
     "pvq_structs",
+    "data",
     "PVQ.yaml",
 )
 _MAX_JSON = 16 << 20
