@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ltm_edge.engine.embedder import Embedder
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.engine.offload import ModelFacts
 from ltm_edge.engine.options import EngineOptions
@@ -146,13 +147,21 @@ class Bundle:
         facts, n_ctx_train = _facts(reader.info)
         model = LoadedModel.load(file, options, facts, n_ctx_train)
         folder = reader.folder
+        embedder = reader.file("embedder.gguf") if "embedder.gguf" in reader.files else None
+        if overlay is not None:
+            named = loaded.overlay.embedder.file
+            embedder = Path(overlay) / named if named is not None else None
+            if embedder is not None and not embedder.is_file():
+                raise BundleError(
+                    f"{embedder}: the overlay's embedder is not there; put it there, or take the line out"
+                )
         return cls(
             model,
             loaded,
             loaded.overlay.name,
             adapters=reader.channels,
             memory=folder / "memory" if folder is not None and "memory/scenes.sqlite" in reader.files else None,
-            embedder=reader.file("embedder.gguf") if "embedder.gguf" in reader.files else None,
+            embedder=embedder,
         )
 
     @property
@@ -273,6 +282,7 @@ class Bundle:
         policy = Policy.from_overlay(self.overlay.memory)
         return SceneMemory.open(
             path,
+            self._embedder,
             policy=policy,
             archetype_ids=names,
             notice=notice,
@@ -280,6 +290,14 @@ class Bundle:
             timeout=timeout,
             fill=fill,
         )
+
+    def _embedder(self) -> Embedder:
+        """What the overlay names: a file of the bundle's, the base model, or nothing, which is the demo embedder."""
+        from ltm_edge.embedders import open_embedder
+
+        if self.embedder_file is None and self.overlay.embedder.base:
+            return Embedder.of_model(self.model)
+        return open_embedder(self.embedder_file, threads=self.model.threads)
 
     def _forget(self, session: Session) -> None:
         if session in self._sessions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from ltm_edge.turn import Turn
 if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
     from ltm_edge.scene_memory import SceneMemory
+    from ltm_edge.schemas.template import Template
 
 __all__ = ["Reply", "Session"]
 
@@ -320,48 +321,18 @@ class Session:
                 raise SessionError("the session is closed")
             self._settle()
             self._decoder.resume()
-            overlay = self.bundle.overlay_set
-            settings = self._settings.changed(
-                {key: value for key, value in overrides.items() if value is not None},
-                templates=overlay.templates,
-                languages=overlay.languages,
-            )
-            pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
-            text, cleaned = clean_request(pvq.text)
-            pvq = replace(pvq, text=text)
-            if settings.form == "auto":
-                settings = replace(settings, form="text" if pvq.form == "auto" else pvq.form)
-            pvq = replace(pvq, form=settings.form)
-            lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
-            seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
-            order = TurnOrder(
-                pvq=pvq,
-                lang=lang,
-                template=settings.template,
-                max_tokens=min(settings.max_tokens, max(self._decoder.n_ctx // 2, 1)),
-                sampling=replace(settings.sampling, seed=seed),
-                notices=tuple(cleaned),
-            )
+            order, settings, seed = self._order(request, overrides)
+            pvq, lang = order.pvq, order.lang
             remembering = self._remembering(settings)
             history = self._history[:-1] if replaces_last else self._history
             template, chosen = self._loop.choose(order)
-            if self._composer is None:
-                # The examples at the head stay those of the first turn, also in a session that is gone on with.
-                first = history[0] if history else None
-                head = overlay.templates.get(first.template) if first is not None else None
-                self._composer = PromptComposer(
-                    overlay.prompts,
-                    head or template,
-                    first.lang if first is not None and head is not None else lang,
-                    settings.system,
-                    overlay.templates,
-                )
+            composer = self._head(history, template, lang)
             reminder = Reminder()
             if remembering is not None:
                 room = self._decoder.n_ctx - order.max_tokens
                 standing = history[min(self._dropped, len(history)) :]
                 answered = self._history[-1:] if replaces_last else ()
-                reminder = remembering.recall(pvq, self._composer, lang, standing, room, answered)
+                reminder = remembering.recall(pvq, composer, lang, standing, room, answered)
                 order = replace(order, recalled=reminder.text, notices=(*order.notices, *reminder.notices))
             written: list[str] = []
 
@@ -371,50 +342,16 @@ class Session:
                     on_token(piece)
 
             try:
-                outcome = self._loop.run(
-                    order, template, chosen, self._composer, history, sink, self._known, self._dropped
-                )
+                outcome = self._loop.run(order, template, chosen, composer, history, sink, self._known, self._dropped)
             except BaseException:
                 # The reader of the stream failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:
-                    document = "".join(written)
-                    self._history.append(
-                        Turn(
-                            request=pvq.text,
-                            document=document,
-                            reply_text=self._responder.respond(None, document, settings.form, lang),
-                            template=template.name,
-                            lang=lang,
-                            partial=True,
-                            trace={
-                                "request": pvq.to_dict(),
-                                "template": dict(chosen),
-                                "lang": lang,
-                                **({"memory": reminder.trace} if reminder.trace else {}),
-                            },
-                        )
-                    )
+                    self._keep_part("".join(written), order, settings, template.name, chosen, reminder)
                 raise
             self._known, self._dropped = outcome.known, outcome.dropped
             if remembering is not None:
-                if reminder.text and not outcome.reminded:
-                    left = {"recalled": [], "text": "", "tokens": 0}
-                    reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
-                memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
-                if outcome.scene is not None and settings.memory == "on":
-                    memory, notices = remembering.store(
-                        reminder,
-                        outcome.scene,
-                        pvq,
-                        session=self._memory_name(),
-                        template=template.name,
-                        before=history,
-                        replaces=self._history[-1] if replaces_last else None,
-                    )
-                    self._stored += "stored" in memory
-                outcome.trace["memory"] = memory
-                outcome.trace["notices"] += notices
-                outcome.trace["ms_total"] = round(outcome.trace["ms_total"] + sum(memory["ms"].values()), 1)
+                replaced = self._history[-1] if replaces_last else None
+                self._remember(remembering, reminder, outcome, order, settings, template.name, history, replaced)
             reply = self._reply(outcome, settings, seed, lang)
             turn = Turn(
                 request=pvq.text,
@@ -431,6 +368,107 @@ class Session:
                 self._history[-1] = turn  # a whole answer is never given up for a part of one
             self._start_idle()
             return reply
+
+    def _order(self, request: str | Pvq, overrides: Mapping[str, Any]) -> tuple[TurnOrder, Settings, int]:
+        """What is to be answered and how: the order, this turn's settings, and the seed."""
+        assert self._decoder is not None
+        overlay = self.bundle.overlay_set
+        settings = self._settings.changed(
+            {key: value for key, value in overrides.items() if value is not None},
+            templates=overlay.templates,
+            languages=overlay.languages,
+        )
+        pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
+        text, cleaned = clean_request(pvq.text)
+        pvq = replace(pvq, text=text)
+        if settings.form == "auto":
+            settings = replace(settings, form="text" if pvq.form == "auto" else pvq.form)
+        pvq = replace(pvq, form=settings.form)
+        lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
+        seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
+        order = TurnOrder(
+            pvq=pvq,
+            lang=lang,
+            template=settings.template,
+            max_tokens=min(settings.max_tokens, max(self._decoder.n_ctx // 2, 1)),
+            sampling=replace(settings.sampling, seed=seed),
+            notices=tuple(cleaned),
+        )
+        return order, settings, seed
+
+    def _head(self, history: Sequence[Turn], template: Template, lang: str) -> PromptComposer:
+        """What writes the prompts, with the examples of the conversation's first turn at the head."""
+        if self._composer is None:
+            overlay = self.bundle.overlay_set
+            # The examples at the head stay those of the first turn, also in a session that is gone on with.
+            first = history[0] if history else None
+            head = overlay.templates.get(first.template) if first is not None else None
+            self._composer = PromptComposer(
+                overlay.prompts,
+                head or template,
+                first.lang if first is not None and head is not None else lang,
+                self._settings.system,
+                overlay.templates,
+            )
+        return self._composer
+
+    def _keep_part(
+        self,
+        document: str,
+        order: TurnOrder,
+        settings: Settings,
+        template: str,
+        chosen: Mapping[str, Any],
+        reminder: Reminder,
+    ) -> None:
+        """Keep what was written of an answer that an exception ended."""
+        self._history.append(
+            Turn(
+                request=order.pvq.text,
+                document=document,
+                reply_text=self._responder.respond(None, document, settings.form, order.lang),
+                template=template,
+                lang=order.lang,
+                partial=True,
+                trace={
+                    "request": order.pvq.to_dict(),
+                    "template": dict(chosen),
+                    "lang": order.lang,
+                    **({"memory": reminder.trace} if reminder.trace else {}),
+                },
+            )
+        )
+
+    def _remember(
+        self,
+        remembering: Remembering,
+        reminder: Reminder,
+        outcome: Outcome,
+        order: TurnOrder,
+        settings: Settings,
+        template: str,
+        history: Sequence[Turn],
+        replaced: Turn | None,
+    ) -> None:
+        """Store the turn's scene, and put into its trace what memory did."""
+        if reminder.text and not outcome.reminded:
+            left = {"recalled": [], "text": "", "tokens": 0}
+            reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
+        memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
+        if outcome.scene is not None and settings.memory == "on":
+            memory, notices = remembering.store(
+                reminder,
+                outcome.scene,
+                order.pvq,
+                session=self._memory_name(),
+                template=template,
+                before=history,
+                replaces=replaced,
+            )
+            self._stored += "stored" in memory
+        outcome.trace["memory"] = memory
+        outcome.trace["notices"] += notices
+        outcome.trace["ms_total"] = round(outcome.trace["ms_total"] + sum(memory["ms"].values()), 1)
 
     def _reply(self, outcome: Outcome, settings: Settings, seed: int, lang: str) -> Reply:
         text = self._responder.respond(outcome.scene, outcome.document, settings.form, lang)

@@ -183,18 +183,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Embedder:
-    """What embeds texts: a GGUF file of the bundle, or (base: true) mean-pooled states of the base model."""
+    """What embeds texts: a GGUF file of the bundle, mean-pooled states of the base model, else the demo embedder."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: RelativeFile | None = None
-    base: Flag | None = None  # None: true unless a file is named
+    base: Flag = False
 
     def __post_init__(self) -> None:
         if self.file is not None and self.base:
             raise ValueError("has both file and base: true; keep one")
-        if self.file is None and self.base is False:
-            raise ValueError("has neither a file nor base: true; name one")
-        object.__setattr__(self, "base", self.file is None)
 
 
 LangQuestions = Mapping[Language, tuple[Text, ...]]

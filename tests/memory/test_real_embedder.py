@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ltm_edge.embedders import demo_embedder
+from ltm_edge.bundle import Bundle
+from ltm_edge.embedders import demo_embedder, demo_embedder_path
 from ltm_edge.engine.embedder import Embedder
+from ltm_edge.errors import BundleError
 from ltm_edge.scene_memory import SceneMemory
 
 from .conftest import scene
@@ -62,3 +65,21 @@ def test_a_memory_of_another_embedder_is_taken_over(tmp_path: Path, embedder: Em
         memory.compact()
         assert dict(memory.stats().embedders) == {embedder.id: 5}
         assert memory.verify() == []
+
+
+def test_the_overlay_names_the_embedder(tmp_path: Path, demo_path: Path, embedder: Embedder):
+    def ids(**named: object) -> set[str]:
+        config = {"ltm_overlay": {"version": 1, "name": "own", **({"embedder": named} if named else {})}}
+        (tmp_path / "ltm_overlay_config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        with (
+            Bundle.open(demo_path, ctx=256, overlay=tmp_path) as bundle,
+            bundle.open_memory(tmp_path / f"memory-{len(named)}-{next(iter(named), '')}") as memory,
+        ):
+            memory.add(scene("Good."), text="The kettle is broken.")
+            return set(memory.stats().embedders)
+
+    assert ids() == {embedder.id}
+    (tmp_path / "own.gguf").write_bytes(demo_embedder_path("Q8_0").read_bytes())
+    assert len(ids(file="own.gguf") | ids(base=True) | {embedder.id}) == 3
+    with pytest.raises(BundleError, match=r"gone\.gguf: the overlay's embedder is not there"):
+        ids(file="gone.gguf")
