@@ -15,7 +15,7 @@ __all__ = ["Choice", "choose_type"]
 
 CANDIDATES = ("same", "Q4_0", "Q4_K", "Q8_0")
 TOLERANCE = 1.02
-_PATIENCE = 8.0
+_PATIENCE = 4.0
 
 
 @dataclass(frozen=True, slots=True)

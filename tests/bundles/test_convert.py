@@ -373,3 +373,15 @@ def test_format_version_and_limits_of_what_is_written(tmp_path: Path, base: Path
     entries = BundleReader.open(convert(tiny.bundle(tmp_path / "folder"), base).target).entries
     assert entries["ltm.format_version"] == "1" and entries["ltm.base.name"] == "tiny llama"
     assert json.dumps(dict(entries))
+
+
+def test_type_is_chosen_by_what_was_measured(tmp_path: Path, base: Path) -> None:
+    """Nothing beyond the tolerance is chosen, and the trials leave nothing behind."""
+    from gguf_tools.choose_type import TOLERANCE, choose_type
+
+    choice = choose_type(tiny.bundle(tmp_path / "folder"), base, Options(), candidates=("Q8_0", "Q4_0"), threads=1)
+    limit = choice.measured["same"].perplexity * TOLERANCE
+    assert choice.measured[choice.outtype].perplexity <= limit
+    assert all(one.prefill is None for one in choice.measured.values() if one.perplexity > limit)
+    assert choice.lines()[-1].startswith(("chosen: ", "kept ")) and len(choice.lines()) == len(choice.measured) + 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
