@@ -375,13 +375,22 @@ def test_format_version_and_limits_of_what_is_written(tmp_path: Path, base: Path
     assert json.dumps(dict(entries))
 
 
-def test_type_is_chosen_by_what_was_measured(tmp_path: Path, base: Path) -> None:
-    """Nothing beyond the tolerance is chosen, and the trials leave nothing behind."""
-    from gguf_tools.choose_type import TOLERANCE, choose_type
+def test_type_is_chosen_by_what_was_measured(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fastest within the tolerance, however fast the others are; the trials leave nothing behind."""
+    from gguf_tools import choose_type
+    from gguf_tools.measure import Measured
 
-    choice = choose_type(tiny.bundle(tmp_path / "folder"), base, Options(), candidates=("Q8_0", "Q4_0"), threads=1)
-    limit = choice.measured["same"].perplexity * TOLERANCE
-    assert choice.measured[choice.outtype].perplexity <= limit
-    assert all(one.prefill is None for one in choice.measured.values() if one.perplexity > limit)
-    assert choice.lines()[-1].startswith(("chosen: ", "kept ")) and len(choice.lines()) == len(choice.measured) + 1
+    figures = {"F32": Measured(10.0, 100.0, 10.0), "Q8_0": Measured(10.1, 300.0, 20.0)}
+    figures["Q4_0"] = Measured(12.0, 900.0, 90.0)
+
+    def measured(path: Path, *, limit: float | None, **_: Any) -> Measured:
+        one = figures[next(t.type.name for t in read_gguf(path).tensors if t.name.endswith("attn_q.weight"))]
+        return one if limit is None or one.perplexity <= limit else Measured(one.perplexity, None, None)
+
+    monkeypatch.setattr(choose_type, "measure", measured)
+    folder = tiny.bundle(tmp_path / "folder")
+    choice = choose_type.choose_type(folder, base, Options(), candidates=("Q8_0", "Q4_0"))
+    assert choice.outtype == "Q8_0" and choice.lines()[2] == "Q4_0: perplexity 12.00 (+20.0%)"
+    figures["F32"] = Measured(10.0, None, None)  # too busy
+    assert choose_type.choose_type(folder, base, Options(), candidates=("Q8_0",)).outtype == "same"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
