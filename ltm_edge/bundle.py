@@ -265,6 +265,8 @@ class Bundle:
     ) -> SceneMemory:
         """Open a scene memory with the numbers of this bundle's overlay; close it after the sessions that use it.
 
+        One that is empty begins with the scenes that the bundle brings.
+
         Args:
             path: its folder; None: the user's own.
             notice: gets sentences for the user.
@@ -280,7 +282,7 @@ class Bundle:
 
         names = {name: key for of in self.overlay_set.archetype_names().values() for key, name in of.items()}
         policy = Policy.from_overlay(self.overlay.memory)
-        return SceneMemory.open(
+        memory = SceneMemory.open(
             path,
             self._embedder,
             policy=policy,
@@ -290,6 +292,13 @@ class Bundle:
             timeout=timeout,
             fill=fill,
         )
+        if self.memory_folder is not None and memory.writable:
+            try:
+                memory.seed(self.memory_folder)
+            except BaseException:
+                memory.close()
+                raise
+        return memory
 
     def _embedder(self) -> Embedder:
         """What the overlay names: a file of the bundle's, the base model, or nothing, which is the demo embedder."""

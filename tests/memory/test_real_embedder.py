@@ -83,3 +83,17 @@ def test_the_overlay_names_the_embedder(tmp_path: Path, demo_path: Path, embedde
     assert len(ids(file="own.gguf") | ids(base=True) | {embedder.id}) == 3
     with pytest.raises(BundleError, match=r"gone\.gguf: the overlay's embedder is not there"):
         ids(file="gone.gguf")
+
+
+def test_an_empty_memory_begins_with_the_bundles_scenes(tmp_path: Path, demo_bundle: Bundle):
+    with SceneMemory.open(tmp_path / "told") as memory:
+        memory.add(scene("Good."), text="The kettle is broken.")
+        memory.pack(tmp_path / "brought")
+    bundle = Bundle(demo_bundle.model, demo_bundle.overlay_set, "brings", memory=tmp_path / "brought")
+    for _ in range(2):  # once, not again
+        with bundle.open_memory(tmp_path / "own") as memory:
+            assert [one.text for one in memory.scenes()] == ["The kettle is broken."]
+    with SceneMemory.open(tmp_path / "other") as memory:
+        memory.add(scene("Yes."), text="My dog is called Rex.")
+    with bundle.open_memory(tmp_path / "other") as memory:
+        assert [one.text for one in memory.scenes()] == ["My dog is called Rex."]
