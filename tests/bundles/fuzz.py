@@ -230,6 +230,10 @@ def run(first: int, count: int, scratch: Path | None = None) -> Counter[str]:
     return outcomes
 
 
+def _part(part: tuple[int, int]) -> Counter[str]:
+    return run(*part)
+
+
 def main() -> int:
     """Run many in several processes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -243,8 +247,12 @@ def main() -> int:
     outcomes: Counter[str] = Counter()
     start = time.monotonic()
     with multiprocessing.Pool(options.jobs) as pool:
-        for found in pool.starmap(run, parts, chunksize=1):
+        done = 0
+        for found in pool.imap_unordered(_part, parts):
             outcomes += found
+            done += step
+            if done % 50_000 == 0:
+                print(f"{done} inputs, {time.monotonic() - start:.0f} s", flush=True)
     for name in sorted(outcomes):
         print(f"{outcomes[name]:>9}  {name}")
     print(f"{options.inputs} inputs in {time.monotonic() - start:.0f} s, none of which did anything else")
