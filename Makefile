@@ -29,8 +29,8 @@ chat: env $(DEMO)
 
 # The example bundle, made of its folder and the demo model; made again when either changes.
 $(DEMO): $(shell find bundles/ltm-vortex-135m ltm_edge/overlay -type f) | $(STAMPS)/models $(STAMPS)/build
-	@echo "Making the example bundle"
-	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --force
+	@echo "Making the example bundle, in the type that is fastest here"
+	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype auto --force
 
 test: lint test-cpp test-py
 
