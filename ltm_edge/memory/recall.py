@@ -85,6 +85,10 @@ def note(scene: StoredScene) -> str:
     return "\n".join(lines)
 
 
+def _words(text: str) -> list[str]:
+    return text.casefold().split()
+
+
 def _cut(text: str) -> str:
     plain = " ".join(text.split())
     return plain if len(plain) <= _NOTE_CHARS else plain[: _NOTE_CHARS - 1] + "…"
@@ -125,7 +129,7 @@ class Recaller:
             budget_tokens: of all notes together; None: without limit. A note that doesn't fit is left out.
             count_tokens: of a text.
         """
-        found = self._place(self._score(spaces, query), asking(query.text))
+        found = self._place(self._score(spaces, query), query)
         hits = self._choose(found, query, k)
         return self._expand(hits, query, chain_depth, budget_tokens, count_tokens)
 
@@ -271,9 +275,12 @@ class Recaller:
             weights["tension"] *= self._policy.feeling
         return ResonanceWeights(**weights)
 
-    def _place(self, found: list[_Found], asked: Asking) -> list[_Found]:
-        """Add to each score what the scene's surroundings lend it and what the kind of question moves it by."""
-        policy = self._policy
+    def _place(self, found: list[_Found], query: Query) -> list[_Found]:
+        """Add to each score what the scene's surroundings lend it and what the kind of question moves it by.
+
+        A scene told in the very words that are asked for is in no one else's light: it is lent as much as any.
+        """
+        policy, asked = self._policy, asking(query.text)
         if not found:
             return found
         known = around(
@@ -285,6 +292,8 @@ class Recaller:
         )
         own = np.array([item.score for item in found], dtype=np.float32)
         gain = lent(own, known)
+        words = _words(query.text)
+        gain[[_words(item.scene.text) == words for item in found]] = gain.max()
         whole = own + np.float32(policy.context) * gain
         moved = shifted(whole, own, known, asked, policy)
         scores = np.clip((whole + moved) / (1 + policy.context + policy.later + policy.now), 0, 1)

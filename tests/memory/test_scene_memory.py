@@ -541,3 +541,14 @@ def test_export_is_text_for_any_scene(memory: SceneMemory):
     out = io.StringIO()
     memory.export(out)
     assert all(json.loads(line) for line in out.getvalue().split("\n") if line)
+
+
+def test_a_scene_told_in_the_very_words_asked_for_stands_first(opener: Opener):
+    """Also where it stands alone, and others as like it in meaning stand among their kin."""
+    with opener() as memory:
+        for n in range(12):
+            memory.add(
+                scene(f"Reply to boat{n} number {n}."), text=f"boat{n} number {n}", session="kin", at=START + n * DAY
+            )
+        memory.add(scene("Reply to boat77 number 77."), text="boat77 number 77", at=START)
+        assert texts(memory, "Boat77  number 77", k=3, at=START + 20 * DAY)[0] == "boat77 number 77"
