@@ -543,12 +543,18 @@ def test_export_is_text_for_any_scene(memory: SceneMemory):
     assert all(json.loads(line) for line in out.getvalue().split("\n") if line)
 
 
-def test_a_scene_told_in_the_very_words_asked_for_stands_first(opener: Opener):
+class Blunt(HashedEmbedder):
+    """Finds all texts alike."""
+
+    def embed(self, texts: list[str]):
+        return super().embed(["all the same"] * len(texts))
+
+
+def test_a_scene_told_in_the_very_words_asked_for_stands_first(tmp_path: Path):
     """Also where it stands alone, and others as like it in meaning stand among their kin."""
-    with opener() as memory:
-        for n in range(12):
-            memory.add(
-                scene(f"Reply to boat{n} number {n}."), text=f"boat{n} number {n}", session="kin", at=START + n * DAY
-            )
-        memory.add(scene("Reply to boat77 number 77."), text="boat77 number 77", at=START)
-        assert texts(memory, "Boat77  number 77", k=3, at=START + 20 * DAY)[0] == "boat77 number 77"
+    with SceneMemory.open(tmp_path, Blunt()) as memory:
+        for n in range(12, 40):
+            text = f"row {n}0{n}, seat {n}1{n}"
+            memory.add(scene(f"Reply to {text}."), text=text, session="kin", at=START + n * DAY)
+        memory.add(scene("Reply to row 7077, seat 7177."), text="row 7077, seat 7177", at=START)
+        assert texts(memory, "Row 7077,  seat 7177", k=3, at=START + 40 * DAY)[0] == "row 7077, seat 7177"
