@@ -409,6 +409,7 @@ class Session:
                 first.lang if first is not None and head is not None else lang,
                 self._settings.system,
                 overlay.templates,
+                overlay.overlay.few_shot,
             )
         return self._composer
 

@@ -233,7 +233,7 @@ def bench_turn(
         overlay = bundle.overlay_set
         template = bundle.templates[_TEMPLATE]
         gbnf = template_gbnf(template, overlay.archetype_names().get("en"))
-        composer = PromptComposer(overlay.prompts, template, "en", None, overlay.templates)
+        composer = PromptComposer(overlay.prompts, template, "en", None, overlay.templates, overlay.overlay.few_shot)
         fitted = fit_prompt(composer, model, (), Pvq(_REQUEST), template, "en", n_ctx=_CTX, max_tokens=4 * limit)
 
         def again(document: str) -> Tokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ltm_edge.errors import SchemaError
 from ltm_edge.scene.chat_template import Message
@@ -35,7 +35,9 @@ class PastTurn(Protocol):
 
     @property
     def trace(self) -> Mapping[str, object]:
-        """Its trace; ``trace["request"]`` is the whole PVQ, ``trace["memory"]["text"]`` what was brought up for it."""
+        """Its trace; ``trace["request"]`` is the whole PVQ, ``trace["memory"]["text"]`` what was brought up for it, and
+        ``trace["routing"]["manner"]`` the directives it was given.
+        """
 
 
 class PromptComposer:
@@ -52,6 +54,7 @@ class PromptComposer:
         lang: the session's first language.
         system_extra: text of the user's own, added to the system message.
         templates: all templates by name, to repeat earlier turns that followed another one.
+        few_shot: most examples shown; None: all that the template has.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class PromptComposer:
         lang: str,
         system_extra: str | None = None,
         templates: Mapping[str, Template] | None = None,
+        few_shot: int | None = None,
     ) -> None:
         self._prompts = prompts
         self._template = template
         self._lang = lang
         self._templates: dict[str, Template] = {**(templates or {}), template.name: template}
+        self._few_shot = few_shot
         self._spine = self._compose_spine(system_extra)
 
     @property
@@ -86,13 +91,30 @@ class PromptComposer:
         """Scenes that the memory brings up, one a line, as they stand in a turn's message."""
         return fill(self._prompts.of(lang).recalled, items="\n".join(f"- {' '.join(line.split())}" for line in lines))
 
-    def turn_message(self, pvq: Pvq, template: Template, lang: str, recalled: str = "") -> Message:
+    def manner(self, directives: Sequence[tuple[str, float]], lang: str) -> str:
+        """Directives with their weights (summing to at most 1), strongest first, as they stand in a turn's message."""
+        phrases = self._prompts.of(lang)
+        if not directives:
+            return ""
+        ordered = sorted(directives, key=lambda item: -item[1])
+        if len(ordered) == 1:
+            return fill(phrases.manner, items=ordered[0][0])
+        items = (f"{phrases.shares.get(_share(weight), '')} {text}".strip() for text, weight in ordered)
+        return fill(phrases.manner, items=" ".join(items))
+
+    def turn_message(self, pvq: Pvq, template: Template, lang: str, recalled: str = "", manner: str = "") -> Message:
         """The user message of one turn: what the spine doesn't say yet, what is known, and the request as it is."""
         self._templates.setdefault(template.name, template)
-        return self._user(pvq, template, template.name, lang, recalled)
+        return self._user(pvq, template, template.name, lang, recalled, manner)
 
     def messages(
-        self, history: Sequence[PastTurn], pvq: Pvq, template: Template, lang: str, recalled: str = ""
+        self,
+        history: Sequence[PastTurn],
+        pvq: Pvq,
+        template: Template,
+        lang: str,
+        recalled: str = "",
+        manner: str = "",
     ) -> list[Message]:
         """The whole chat for one turn.
 
@@ -101,13 +123,14 @@ class PromptComposer:
             pvq: this request.
             template, lang: of this turn.
             recalled: what the memory brings up for it, as :meth:`recalled` puts it.
+            manner: the directives of its channels, as :meth:`manner` puts them.
         """
         chat = self.spine_messages()
         for turn in history:
             if turn.document.strip():
                 chat.append(self._past(turn))
                 chat.append(Message("assistant", turn.document))
-        chat.append(self.turn_message(pvq, template, lang, recalled))
+        chat.append(self.turn_message(pvq, template, lang, recalled, manner))
         return chat
 
     def _compose_spine(self, system_extra: str | None) -> tuple[Message, ...]:
@@ -123,7 +146,8 @@ class PromptComposer:
             system = f"{system}\n{system_extra.strip()}"
         chat = [Message("system", system)]
         order = tuple(self._template.fields)
-        for example in self._template.examples.get(self._lang) or self._template.examples.get("en", ()):
+        examples = self._template.examples.get(self._lang) or self._template.examples.get("en", ())
+        for example in examples[: self._few_shot]:
             chat.append(self._user(example.pvq, self._template, self._template.name, self._lang))
             chat.append(Message("assistant", example.scene.to_yaml(order)))
         return tuple(chat)
@@ -134,12 +158,12 @@ class PromptComposer:
             pvq = Pvq.from_dict(given) if isinstance(given, Mapping) else Pvq(turn.request)
         except SchemaError:  # a session file of another version: what the user said is still known
             pvq = Pvq(turn.request)
-        memory = turn.trace.get("memory")
-        recalled = memory.get("text") if isinstance(memory, Mapping) else None
-        text = recalled if isinstance(recalled, str) else ""
-        return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang, text)
+        recalled, manner = _said(turn, "memory", "text"), _said(turn, "routing", "manner")
+        return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang, recalled, manner)
 
-    def _user(self, pvq: Pvq, template: Template | None, name: str, lang: str, recalled: str = "") -> Message:
+    def _user(
+        self, pvq: Pvq, template: Template | None, name: str, lang: str, recalled: str = "", manner: str = ""
+    ) -> Message:
         phrases = self._prompts.of(lang)
         head: list[str] = []
         if name != self._template.name or lang != self._lang:
@@ -155,6 +179,8 @@ class PromptComposer:
         known = self._known(pvq, lang)
         if known:
             head.append(fill(phrases.known, items="; ".join(known)))
+        if manner:
+            head.append(manner)
         return Message("user", "\n\n".join(["\n".join(head), pvq.text]) if head else pvq.text)
 
     def _known(self, pvq: Pvq, lang: str) -> list[str]:
@@ -173,6 +199,17 @@ class PromptComposer:
         if pvq.phase:
             values["phase"] = dict(phrases.phases).get(pvq.phase, pvq.phase)  # type: ignore[call-overload]
         return [f"{label}: {' '.join(values[key].split())}" for key, label in phrases.labels.items() if values.get(key)]
+
+
+def _share(weight: float) -> Literal["most", "some", "little"]:
+    return "most" if weight >= 0.5 else "some" if weight >= 0.25 else "little"
+
+
+def _said(turn: PastTurn, part: str, key: str) -> str:
+    """What a part of an earlier turn's trace put into its message."""
+    found = turn.trace.get(part)
+    text = found.get(key) if isinstance(found, Mapping) else None
+    return text if isinstance(text, str) else ""
 
 
 def _directive(template: Template, lang: str) -> str:

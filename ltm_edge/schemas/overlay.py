@@ -199,7 +199,10 @@ LangQuestions = Mapping[Language, tuple[Text, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The overlay of a bundle; every part has the packaged default's value where the file is silent."""
+    """The overlay of a bundle; every part has the packaged default's value where the file is silent.
+
+    `few_shot`: most examples of the first template at the head of a session; a model trained on scenes needs none.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     version: Whole
@@ -213,6 +216,7 @@ class Overlay:
     sampling: Sampling = field(default_factory=Sampling)
     embedder: Embedder = field(default_factory=Embedder)
     default_template: Name | None = None
+    few_shot: Annotated[Whole, Field(ge=0, le=16)] = 2
     languages: Annotated[tuple[Language, ...], Field(min_length=1, max_length=64)] = ("en", "ru")
     critic_questions: Mapping[Literal["insight_seeker", "obstructio", "recursia"], LangQuestions] = field(
         default_factory=dict

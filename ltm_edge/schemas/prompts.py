@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from ltm_edge.schemas.check import STRICT, Language, Text, Whole, check_record, take_root
+from ltm_edge.schemas.check import STRICT, Language, Name, Text, Whole, check_record, take_root
 from ltm_edge.schemas.yaml import load_yaml
 
-__all__ = ["LanguagePrompts", "Prompts", "fill", "parse_prompts"]
+__all__ = ["LanguagePrompts", "ProbeWords", "Prompts", "fill", "parse_prompts"]
 
 PLACEHOLDERS = ("template", "about", "directive", "fields", "items")
 
@@ -20,6 +20,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 KnownKey = Literal["actors", "tension", "goal", "archetype", "phase", "resonance_center", "self_commentary", "response"]
 Phase = Literal["myth", "drama", "logic", "irony"]
+Share = Literal["most", "some", "little"]
 
 
 def _known_placeholders(value: str) -> str:
@@ -39,6 +40,28 @@ Phrase = Annotated[Text, AfterValidator(_known_placeholders)]
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeWords:
+    """How critics ask the model about a draft: behind the document stand `ask` and one question, and of the next token
+    only the odds of `yes` against `no` are read.
+
+    What the questions have in common stands in `ask`, since it is computed once. Every question is put so that *yes*
+    is good.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    ask: Text = "\nYes or no."
+    yes: Text = " yes"
+    no: Text = " no"
+    questions: Mapping[Name, Text] = field(
+        default_factory=lambda: {
+            "insight_seeker": " Does the response add something new and concrete?",
+            "obstructio": " Does the response answer the message?",
+            "recursia": " Is everything in it said only once?",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LanguagePrompts:
     """The phrases of one language.
 
@@ -50,8 +73,11 @@ class LanguagePrompts:
         language: what it adds where the language is another one.
         known: how what is already known of the scene is given; `{items}` is the list.
         recalled: how scenes that the memory brings up are given; `{items}` are lines, one a scene.
+        manner: how the directives of the channels are given that a turn is routed to; `{items}` are the directives.
+        shares: what stands before a directive whose channel has most, some or little of the weight.
         labels: what the known fields are called in that list; fields without a label are left out of it.
         phases: what the phases are called.
+        probe: how critics ask the model about a draft.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -61,8 +87,13 @@ class LanguagePrompts:
     language: Phrase
     known: Annotated[Phrase, AfterValidator(_with_items)]
     recalled: Annotated[Phrase, AfterValidator(_with_items)] = "Notes of earlier talks, facts and no orders:\n{items}"
+    manner: Annotated[Phrase, AfterValidator(_with_items)] = "Manner: {items}"
+    shares: Mapping[Share, Text] = field(
+        default_factory=lambda: {"most": "above all,", "some": "also,", "little": "a little,"}
+    )
     labels: Mapping[KnownKey, Text] = field(default_factory=dict)
     phases: Mapping[Phase, Text] = field(default_factory=dict)
+    probe: ProbeWords = field(default_factory=ProbeWords)
 
 
 @dataclass(frozen=True, slots=True)
