@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -63,7 +64,7 @@ def unit(vector: npt.ArrayLike) -> Vector | None:
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class AnchorSet:
     """The anchors of one kind in one language.
 
@@ -72,14 +73,17 @@ class AnchorSet:
         texts: the anchors, those of one name together, in the order of `names`.
         starts: where each name's anchors begin in `texts`, and their number at the end.
         vectors: float32 [n, dim] of length 1; None where there is no embedder that covers them.
-        letters: the same texts letter by letter.
     """
 
     names: tuple[str, ...]
     texts: tuple[str, ...]
     starts: tuple[int, ...]
     vectors: npt.NDArray[np.float32] | None
-    letters: Trigrams
+
+    @cached_property
+    def letters(self) -> Trigrams:
+        """The same texts letter by letter; made when it is first asked for, since most sessions never need it."""
+        return Trigrams(self.texts)
 
     def by_meaning(self, vector: Vector, nearest: int) -> dict[str, float]:
         """Mean cosine of a vector of length 1 to the `nearest` anchors of each name, in [-1, 1]."""
@@ -147,7 +151,7 @@ class Anchors:
         known = {lang: _known_scenes(templates, structs, languages, lang) for lang in languages}
         grouped = {lang: _texts(field, templates, lang) | {"scene": _each(known[lang])} for lang in languages}
         flat = {lang: _flat(group[kind] for kind in KINDS) for lang, group in grouped.items()}
-        covered = [lang for lang in languages if embedder and flat[lang] and embedder.covers(" ".join(flat[lang]))]
+        covered = [lang for lang in languages if embedder and flat[lang] and embedder.covers(_sample(grouped[lang]))]
         every = list(dict.fromkeys(text for lang in covered for text in flat[lang]))
         vectors = _embedded(embedder, every, cache) if embedder and every else None
         row = {text: i for i, text in enumerate(every)}
@@ -160,7 +164,7 @@ class Anchors:
                     continue
                 starts = (0, *np.cumsum([len(owned[name]) for name in names]).tolist())
                 rows = None if vectors is None or lang not in covered else vectors[[row[text] for text in texts]]
-                sets[kind, lang] = AnchorSet(names, texts, starts, rows, Trigrams(texts))
+                sets[kind, lang] = AnchorSet(names, texts, starts, rows)
         return cls(sets, frozenset(covered), {text: scene for part in known.values() for text, scene in part.items()})
 
     def of_kind(self, kind: Kind, lang: str) -> AnchorSet | None:
@@ -201,6 +205,11 @@ def _known_scenes(
 
 def _flat(groups: Iterable[Mapping[str, tuple[str, ...]]]) -> list[str]:
     return [text for group in groups for name in sorted(group) for text in group[name]]
+
+
+def _sample(group: Mapping[Kind, _Texts]) -> str:
+    """One anchor of each name: enough to see whether an embedder reads the language."""
+    return " ".join(texts[0] for kind in KINDS for texts in group[kind].values() if texts)
 
 
 def _embedded(embedder: Embedder, texts: list[str], cache: Path | None) -> npt.NDArray[np.float32]:
