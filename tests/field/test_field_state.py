@@ -174,8 +174,8 @@ def test_a_saved_state_is_small() -> None:
 
 @pytest.mark.parametrize(
     "obj",
-    [None, 3, [], {}, {"meaning": 3}, {"meaning": "@@"}, {"meaning": "AAA="}, {"meaning": "привет"}, {"meaning": ""},
-     {"meaning": "AHwAfAB8AHwAfAB8"}, {"meaning": "AAAAAAAAAAAAAAAA"}, {"goal": 3, "pull": 1}, {"goal": "x", "pull": "1"},
+    [None, 3, [], {}, {"meaning": 3}, {"meaning": "@@"}, {"meaning": "AAA="}, {"meaning": "щит"}, {"meaning": ""},
+     {"meaning": "AHwAfAB8AHwAfAB8"}, {"meaning": "AAAAAAAAAAAAAAAA"}, {"goal": 3}, {"goal": "x", "pull": "1"},
      {"goal": "x", "pull": 7}, {"goal": "x", "pull": math.nan}, {"goal": "x", "pull": True}, {"goal": " ", "pull": 1.0},
      {"meaning": "A" * 10_000_000}, {"will": "AAA="}],
     ids=range(19),
