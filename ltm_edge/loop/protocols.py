@@ -21,6 +21,7 @@ __all__ = [
     "MemoryPolicy",
     "Recalled",
     "RememberedScene",
+    "ScoredPass",
     "Tokens",
     "Vocabulary",
     "Writer",
@@ -51,6 +52,14 @@ class DraftPass(Protocol):
 
     def to_trace(self, kind: str) -> dict[str, Any]:
         """The pass as it stands in a turn's trace."""
+
+
+class ScoredPass(Protocol):
+    """Log-probabilities of given continuations."""
+
+    @property
+    def logprobs(self) -> Sequence[npt.NDArray[np.float32]]:
+        """Natural logarithms for each continuation's tokens, float32 [m] each."""
 
 
 class Vocabulary(Protocol):
@@ -99,6 +108,9 @@ class Writer(Protocol):
         on_text: Callable[[str], None] | None = None,
     ) -> DraftPass:
         """Write up to ``max_tokens`` after ``prompt``."""
+
+    def score(self, requests: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Sequence[ScoredPass]:
+        """Log-probabilities of continuations (int32 [m] each) behind prompts (int32 [n]); none if it was cancelled."""
 
     def rebase(self, tokens: Tokens, keep: int, count: int) -> int:
         """Take ``count`` tokens behind the first ``keep`` out of what is cached; returns how many moved."""
