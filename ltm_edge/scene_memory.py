@@ -26,7 +26,7 @@ from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
 from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
 from ltm_edge.memory.integration_log import IntegrationLog
 from ltm_edge.memory.integrator import Integrator
-from ltm_edge.memory.protocols import CountTokens, Embedder, Notice, Progress, Summarise
+from ltm_edge.memory.protocols import CountTokens, Embedder, Floats, Notice, Progress, Summarise
 from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
@@ -309,6 +309,11 @@ class SceneMemory:
             history=history,
             least=least,
         )
+
+    @_exclusive
+    def meanings(self, numbers: Sequence[int]) -> dict[int, Floats]:
+        """Vectors of the scenes' meaning by id, float32 [dim]; scenes that have none are left out."""
+        return self._vectors.meanings(numbers)
 
     @_exclusive
     def get(self, reference: int | str) -> StoredScene | None:

@@ -17,7 +17,7 @@ LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("engine", "matcher"), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
-    (("models", "embedders", "overlay_set", "bundle", "session", "scene_memory"),),
+    (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory"),),
     (("store", "explain"), ("bench",)),
     (("cli",), ("server",)),
 )

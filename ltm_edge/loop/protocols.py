@@ -4,7 +4,7 @@ bring their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
 __all__ = [
+    "AnyOrder",
     "DraftPass",
     "Kept",
     "Memory",
@@ -91,6 +92,30 @@ class Vocabulary(Protocol):
         """The messages in one of llama.cpp's own formats, or None."""
 
 
+class AnyOrder(Protocol):
+    """One answer to write."""
+
+    @property
+    def prompt(self) -> Tokens:
+        """Tokens before it."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that it may take."""
+
+    @property
+    def sampling(self) -> Any:
+        """How tokens are chosen."""
+
+    @property
+    def gbnf(self) -> str:
+        """Its grammar; empty for free text."""
+
+    @property
+    def references(self) -> Sequence[Tokens]:
+        """Texts that it is likely to repeat."""
+
+
 class Writer(Protocol):
     """One context that writes documents."""
 
@@ -98,16 +123,14 @@ class Writer(Protocol):
     def n_ctx(self) -> int:
         """Tokens that the context holds."""
 
-    def write(
+    def write_many(
         self,
-        prompt: Tokens,
+        orders: Sequence[AnyOrder],
         *,
-        max_tokens: int,
-        sampling: Any,
-        gbnf: str = "",
-        on_text: Callable[[str], None] | None = None,
-    ) -> DraftPass:
-        """Write up to ``max_tokens`` after ``prompt``."""
+        adapters: Any = None,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> Sequence[DraftPass]:
+        """Write several answers at once, under one mix of adapters; None: the base."""
 
     def score(self, requests: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Sequence[ScoredPass]:
         """Log-probabilities of continuations (int32 [m] each) behind prompts (int32 [n]); none if it was cancelled."""
@@ -140,6 +163,10 @@ class RememberedScene(Protocol):
     @property
     def text(self) -> str:
         """What the person said."""
+
+    @property
+    def strength(self) -> float:
+        """How often it has helped, 0 to 1."""
 
     @property
     def echo(self) -> bool:
@@ -233,6 +260,9 @@ class Memory(Protocol):
         at: datetime | None,
     ) -> Kept:
         """Store a turn durably."""
+
+    def meanings(self, numbers: Sequence[int], /) -> Mapping[int, npt.NDArray[np.float32]]:
+        """Vectors of scenes by their numbers, float32 [dim]; those that have none are left out."""
 
     def get(self, reference: int, /) -> RememberedScene | None:
         """A scene by its number."""

@@ -33,6 +33,7 @@ __all__ = [
     "Embedder",
     "InsightSeeker",
     "InsightWeights",
+    "Lifting",
     "Memory",
     "MemoryWeights",
     "Obstructio",
@@ -53,17 +54,26 @@ def _auto(value: object) -> object:
     return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML reads a plain off as false
+
+
 Switch = Annotated[Literal["auto", "always", "never"], BeforeValidator(_auto)]
 
 
 @dataclass(frozen=True, slots=True)
 class SelfLoopLimits:
-    """Bounds of the self-loop (цикл самопереформулирования): draft, critics, revise, accept the best."""
+    """Bounds of the self-loop (цикл самопереформулирования): draft, critics, revise, accept the best.
+
+    `seconds` and `tokens` bound all passes of a turn together; the first draft always has room for a whole document.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
     max_passes: Annotated[Whole, Field(ge=1, le=8)] = 2
     accept: Fraction = 0.6
+    seconds: Annotated[float, Strict(), Field(gt=0.0, le=86400.0)] | None = None
+    tokens: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
 
 
 CriticName = Literal["insight_seeker", "obstructio", "recursia"]
@@ -195,6 +205,16 @@ class Routing:
 
 
 @dataclass(frozen=True, slots=True)
+class Lifting:
+    """How a request is lifted to a PVQ: `off`, `fast` (by likeness to anchors), or `model`, which asks the model for
+    tension, goal and centre too, under a small grammar.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    infer: Annotated[Literal["off", "fast", "model"], BeforeValidator(_off)] = "fast"
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryWeights:
     """Parts of the resonance score; they sum to 1."""
 
@@ -299,6 +319,7 @@ class Overlay:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     version: Whole
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    pvq: Lifting = field(default_factory=Lifting)
     self_loop: SelfLoopLimits = field(default_factory=SelfLoopLimits)
     critics: Critics = field(default_factory=Critics)
     consilium: Consilium = field(default_factory=Consilium)
