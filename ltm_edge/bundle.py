@@ -190,6 +190,11 @@ class Bundle:
         return self.overlay_set.templates
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that a request can be routed to."""
+        return tuple(self.field.channels)
+
+    @property
     def model_info(self) -> dict[str, Any]:
         """Facts about the model and where it runs, for people and for the trace."""
         model = self.model

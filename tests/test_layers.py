@@ -18,7 +18,7 @@ LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("settings",),),
     (("loop",), ("training",)),
     (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory"),),
-    (("store", "explain"), ("bench",)),
+    (("store", "explain", "explain_thinking"), ("bench",)),
     (("cli",), ("server",)),
 )
 # The package's own face: names only, loaded lazily.
