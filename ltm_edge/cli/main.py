@@ -22,6 +22,7 @@ __all__ = ["cli", "main"]
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("ltm_edge.cli.chat", "chat", "Talk to a model in scenes."),
     "run": ("ltm_edge.cli.run", "run", "Answer one request and print the result."),
+    "pvq": ("ltm_edge.cli.pvq", "pvq", "Show how a request is lifted: phase, archetypes, goal, tension."),
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
