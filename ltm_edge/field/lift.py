@@ -19,6 +19,7 @@ __all__ = ["Inferred", "Lift", "Reading"]
 
 _SAMPLE_CHARS = 4000  # of a request that are embedded: more than the contexts of small embedding models hold
 _DEFAULT_PHASE = "myth"
+_NEAREST_REFUSALS = 2  # one near anchor can be an accident of words, a second is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Reading:
         vector: its embedding, float32 [dim] of length 1; None where nothing embeds it.
         phase: myth, drama, logic or irony.
         archetypes: ids (a given one that has no id: its name), most telling first.
-        templates: likeness to each template's anchors, that of the field mixed in.
+        templates: score of each template by its anchors, that of the field mixed in; the refusal's is a likeness.
         channels: likeness of the field, as the request moves it, to each channel's anchors.
         refuse: it is like what is refused.
         goal, tension, centre: None where neither given nor found.
@@ -128,8 +129,8 @@ class Lift:
         """Read a request.
 
         Likeness is by meaning where there is an embedder that covers both the request and the anchors of the language,
-        else letter by letter. The field where the session stands favours the templates that it is near to, by
-        `choosing.field` times how much nearer than to the others; the refusal is measured by the request alone.
+        else letter by letter. The field where the session stands favours the templates that it is near to;
+        the refusal is measured by the request alone.
 
         Args:
             pvq: the request.
@@ -143,7 +144,7 @@ class Lift:
         state = state or FieldState()
         vector = self._embedded(pvq.text, lang)
         how: How = "letters" if vector is None else "embeddings"
-        templates = self._likeness("template", vector, pvq.text, lang)
+        templates = self._templates_by(vector, pvq.text, lang)
         refuse = refuses(templates, how, choosing)
         goal = self._goal(pvq, lang, refuse=refuse)
         tension, centre = self._scene(pvq, vector, lang)
@@ -180,6 +181,7 @@ class Lift:
             self._field.choosing,
             refuse=reading.refuse,
             phase=reading.phase.value if reading.phase.source != "default" else None,
+            phase_given=reading.phase.source == "given",
             archetypes=reading.archetype_ids,
             fallback=self._fallback,
         )
@@ -198,23 +200,38 @@ class Lift:
         nearest = 1 if kind == "scene" else self._field.choosing.nearest
         return anchors.by_letters(text, nearest) if vector is None else anchors.by_meaning(vector, nearest)
 
-    def _leaning(self, templates: Mapping[str, float], meaning: Vector | None, lang: str) -> dict[str, float]:
-        """Likeness to the templates with that of the field mixed in."""
+    def _templates_by(self, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
+        """Scores of the templates: the anchors' reading and likeness by letters; for the refusal, likeness as such."""
         anchors = self._anchors.of_kind("template", lang)
-        near = {} if anchors is None or meaning is None else anchors.by_meaning(meaning, self._field.choosing.nearest)
-        near.pop(REFUSAL, None)
-        mean = sum(near.values()) / max(1, len(near))
+        if anchors is None:
+            return {}
+        choosing = self._field.choosing
+        letters = anchors.by_letters(text, choosing.nearest)
+        if vector is None:
+            return letters
+        reading = anchors.reading(vector)
+        scores = {name: value + choosing.letters * letters[name] for name, value in reading.items()}
+        if REFUSAL in scores:
+            scores[REFUSAL] = reading[REFUSAL] + anchors.by_meaning(vector, _NEAREST_REFUSALS)[REFUSAL]
+        return scores
+
+    def _leaning(self, templates: Mapping[str, float], meaning: Vector | None, lang: str) -> dict[str, float]:
+        """Scores of the templates with where the field stands mixed in."""
+        anchors = self._anchors.of_kind("template", lang)
+        near = {} if anchors is None or meaning is None else anchors.reading(meaning)
         weight = self._field.choosing.field
         return {
-            name: value + weight * (near[name] - mean if name in near else 0.0) for name, value in templates.items()
+            name: value + weight * near.get(name, 0.0) if name != REFUSAL else value
+            for name, value in templates.items()
         }
 
     def _phase(self, pvq: Pvq, vector: Vector | None, lang: str) -> Inferred:
         if pvq.phase is not None:
             return Inferred(pvq.phase, "given")
-        scores = self._likeness("phase", vector, pvq.text, lang)
-        best = _best(scores)
-        return Inferred(_DEFAULT_PHASE, "default") if best is None else Inferred(best, "inferred", scores[best])
+        likeness = self._likeness("phase", vector, pvq.text, lang)
+        anchors = self._anchors.of_kind("phase", lang)
+        best = _best(likeness if anchors is None or vector is None else anchors.reading(vector))
+        return Inferred(_DEFAULT_PHASE, "default") if best is None else Inferred(best, "inferred", likeness[best])
 
     def _archetypes(self, pvq: Pvq, vector: Vector | None, lang: str) -> tuple[Inferred, ...]:
         if pvq.archetype:
