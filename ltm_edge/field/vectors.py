@@ -93,8 +93,8 @@ class AnchorSet:
         """How a vector of length 1 reads: which name's anchors it sides with, against all the others.
 
         A linear map, fitted to the anchors by ridge regression (each name's share of them weighing the same), places
-        the vector: 0 sides with no name, 0.1 is usual for an anchor of the name itself. Unlike likeness to the
-        nearest anchors it doesn't favour names whose anchors are near to everything.
+        the vector: 0 sides with no name, and the anchors themselves have values with a standard deviation of 0.1.
+        Unlike likeness to the nearest anchors it doesn't favour names whose anchors are near to everything.
         """
         if self.vectors is None or self.vectors.shape[1] != vector.shape[0]:
             return {}

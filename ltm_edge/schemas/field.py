@@ -174,7 +174,7 @@ class Choosing:
     refuse_above: Fraction = 0.55
     refuse_above_letters: Fraction = 0.3
     archetypes: Annotated[Whole, Field(ge=0, le=8)] = 2
-    archetype_above: Fraction = 0.25
+    archetype_above: Fraction = 0.1
     scene_above: Fraction = 0.6
 
 
