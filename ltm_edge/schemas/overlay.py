@@ -77,8 +77,8 @@ class InsightWeights:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     new_to_request: Fraction = 0.8
     new_to_memory: Fraction = 0.6
-    own_words: Fraction = 0.9
-    takes_up: Fraction = 0.5
+    own_words: Fraction = 0.95
+    takes_up: Fraction = 0.3
     concrete: Fraction = 0.5
 
 
@@ -88,11 +88,11 @@ class ObstructioWeights:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     to_request: Fraction = 0.7
-    to_center: Fraction = 0.5
+    to_center: Fraction = 0.8
     both_poles: Fraction = 0.5
     direct: Fraction = 0.7
-    consistent: Fraction = 0.8
-    finished: Fraction = 0.9
+    consistent: Fraction = 0.7
+    finished: Fraction = 0.95
     agreed: Fraction = 0.2
 
 
@@ -102,7 +102,7 @@ class RecursiaWeights:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     new_phrases: Fraction = 0.9
-    new_sentences: Fraction = 0.9
+    new_sentences: Fraction = 0.8
     new_to_earlier: Fraction = 1.0
     new_to_drafts: Fraction = 1.0
     depth: Fraction = 0.5
