@@ -14,7 +14,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure masks, decoding, turns, memory, critics, conversion on this machine."""
+    """Measure masks, turns, memory, critics and more on this machine."""
 
 
 @bench.command()

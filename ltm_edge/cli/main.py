@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bench": (
         "ltm_edge.cli.bench",
         "bench",
-        "Measure masks, decoding, turns, memory, critics, conversion on this machine.",
+        "Measure masks, turns, memory, critics and more on this machine.",
     ),
 }
 

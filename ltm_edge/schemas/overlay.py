@@ -114,7 +114,7 @@ class InsightSeeker:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
-    threshold: Fraction = 0.15
+    threshold: Fraction = 0.5
     weights: InsightWeights = field(default_factory=InsightWeights)
 
 
@@ -124,8 +124,8 @@ class Obstructio:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
-    threshold: Fraction = 0.35
-    refuse_below: Fraction = 0.1
+    threshold: Fraction = 0.2
+    refuse_below: Fraction = 0.02
     weights: ObstructioWeights = field(default_factory=ObstructioWeights)
 
     def __post_init__(self) -> None:
