@@ -26,12 +26,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
+    "calibrate": (
+        "ltm_edge.cli.calibrate",
+        "calibrate",
+        "Find out what a model's word on scenes is worth to the critics.",
+    ),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "bench": (
         "ltm_edge.cli.bench",
         "bench",
-        "Measure masks, decoding, turns, memory, conversion on this machine.",
+        "Measure masks, turns, memory, critics and more on this machine.",
     ),
 }
 
