@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -22,17 +21,19 @@ from ltm_edge.memory import consolidate as levels
 from ltm_edge.memory import folders, forgetting
 from ltm_edge.memory.adding import NewScene, SceneWriter
 from ltm_edge.memory.chains import Chain, chain_of
+from ltm_edge.memory.counting import ArchetypeCount, ChainCount, Counters
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
 from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
-from ltm_edge.memory.integration_log import IntegrationLog
+from ltm_edge.memory.integration_log import IntegrationLog, logged
 from ltm_edge.memory.integrator import Integrator
+from ltm_edge.memory.log_entries import LogEntry
 from ltm_edge.memory.protocols import CountTokens, Embedder, Notice, Progress, Summarise
 from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
 from ltm_edge.memory.store import STORE_NAME, SceneStore
 from ltm_edge.memory.vectors import BATCH, MakesEmbedder, Vectors
-from ltm_edge.paths import data_dir
+from ltm_edge.paths import memory_folder
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
@@ -41,19 +42,6 @@ __all__ = ["Chain", "SceneMemory", "memory_folder"]
 Moment = datetime | float | int | None
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def memory_folder(name: str = "default") -> Path:
-    """The folder of a memory in the user's data folder; it may not exist yet.
-
-    Raises:
-        InputError: the name could leave the folder of memories.
-    """
-    if not re.fullmatch(r"[^\W_][\w.-]{0,63}", name) or name.endswith(".") or ".." in name:
-        raise InputError(
-            f"memory name {name!r}: use 1 to 64 letters, digits or . _ -, starting with a letter or a digit"
-        )
-    return data_dir() / "memory" / name
 
 
 def _exclusive(method: Method) -> Method:
@@ -92,8 +80,10 @@ class SceneMemory:
         self._notice = notice
         self._progress = progress
         self._vectors = Vectors(store, folder, embedders, policy, notice, progress, fill)
-        self._recaller = Recaller(store, policy, {name.casefold(): key for name, key in archetype_ids.items()})
-        self._integrator = Integrator(store, policy)
+        folded = {name.casefold(): key for name, key in archetype_ids.items()}
+        self._recaller = Recaller(store, policy, folded)
+        self._counters = Counters(store, folded)
+        self._integrator = Integrator(store, policy, self._counters)
         self._writer = SceneWriter(store, policy, self._vectors, self._integrator)
         self._log = IntegrationLog(folder)
         self._lock = threading.RLock()
@@ -169,13 +159,15 @@ class SceneMemory:
         at: Moment = None,
         keys: Sequence[str] = (),
         pinned: bool = False,
+        score: float | None = None,
     ) -> Added:
         """Store one turn, whole or not at all; it is on disk when this returns.
 
         What was recalled for the turn is not stored as new: a response that repeats it is kept as part of the turn but
         never found by it, and a turn in which nothing is new only strengthens the scene it repeats. A turn that says
         the same as an older one strengthens that. One that contradicts an older one supersedes it, which stays
-        readable. Recalled scenes whose words the response took up grow stronger.
+        readable. Recalled scenes whose words the response took up grow stronger. The turn counts for the archetypes
+        and the chain of the scene that holds it, unless it is lore or was imported.
 
         Args:
             scene: the accepted scene.
@@ -188,10 +180,11 @@ class SceneMemory:
             at: when it was told; None: now, a number is seconds since 1970.
             keys: further words it is found by.
             pinned: always a candidate, never decays.
+            score: the critics' mean score of the scene, from 0 to 1; None: it wasn't judged.
 
         Raises:
             MemoryStoreError: read-only, disk full, damaged, or in use by another process for too long.
-            InputError, SchemaError: the scene or the text isn't one.
+            InputError, SchemaError: the scene, the text or the score isn't one.
         """
         new = NewScene.checked(
             scene,
@@ -204,6 +197,7 @@ class SceneMemory:
             at=microseconds(at),
             keys=tuple(keys),
             pinned=pinned,
+            score=score,
         )
         return self._writer.add(new, recalled, shown, replaces)
 
@@ -352,6 +346,21 @@ class SceneMemory:
             raise InputError(f"no scene {number} in {self.folder}; `ltm-edge memory list` shows them")
         return found
 
+    @_exclusive
+    def archetypes(self) -> list[ArchetypeCount]:
+        """How often each archetype was accepted, when last and how well judged; the most accepted first."""
+        return self._counters.archetypes()
+
+    @_exclusive
+    def chains(self) -> list[ChainCount]:
+        """How many turns of each chain were accepted, when last and how well judged; the latest first."""
+        return self._counters.chains()
+
+    @_exclusive
+    def log(self) -> list[LogEntry]:
+        """What was accepted, strengthened, weakened, superseded, consolidated and forgotten; oldest first."""
+        return logged(self._store, self._counters)
+
     # Forgetting.
 
     @_exclusive
@@ -432,7 +441,7 @@ class SceneMemory:
         Raises:
             MemoryStoreError: another process is using the memory, or there is no room for a second copy.
         """
-        self._log.follow(self._store)
+        self._log.rewrite(self._store)
         folders.compact(self._store, self._vectors, self.folder)
 
     @_exclusive
@@ -499,12 +508,8 @@ class SceneMemory:
         source = Path(path)
         foreign = foreign_scenes(source)
         if foreign is not None:
-            done = Imported()
-            for scene, known in foreign:
-                added = self.add(scene, **known)
-                done.scenes += added.status == "added"
-                done.known += added.status != "added"
-            return done
+            new = [self.add(scene, **known).status == "added" for scene, known in foreign]
+            return Imported(scenes=sum(new), known=len(new) - sum(new))
         try:
             with source.open("rb") as file:
                 return self.import_(file, name=str(source), skip_bad=skip_bad, progress=progress)
