@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("ltm_edge.cli.chat", "chat", "Talk to a model in scenes."),
     "run": ("ltm_edge.cli.run", "run", "Answer one request and print the result."),
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
+    "log": ("ltm_edge.cli.log", "log", "Show what was accepted, strengthened or trained, and when."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
