@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ltm_edge.embedders import SharedEmbedder, open_embedder
 from ltm_edge.engine.embedder import Embedder
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.engine.offload import ModelFacts
@@ -100,8 +101,10 @@ class Bundle:
         self.name = name
         self.path = model.path
         self.adapters = MappingProxyType(dict(adapters or {}))
+        self._loaded_adapters: dict[str, Any] = {}
         self.memory_folder = memory
         self.embedder_file = embedder
+        self._embedder = SharedEmbedder(self._open_embedder)
         self._sessions: list[Session] = []
 
     @classmethod
@@ -187,6 +190,11 @@ class Bundle:
         return self.overlay_set.templates
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that a request can be routed to."""
+        return tuple(self.field.channels)
+
+    @property
     def model_info(self) -> dict[str, Any]:
         """Facts about the model and where it runs, for people and for the trace."""
         model = self.model
@@ -216,6 +224,16 @@ class Bundle:
         ]
         lines.extend(f"note: {notice}" for notice in self.model.notices)
         return lines
+
+    def adapter(self, channel: str) -> Any:
+        """The loaded adapter of a channel that has one.
+
+        Raises:
+            ModelError: it doesn't fit the model.
+        """
+        if channel not in self._loaded_adapters:
+            self._loaded_adapters[channel] = self.model.load_adapter(self.adapters[channel])
+        return self._loaded_adapters[channel]
 
     def session(
         self,
@@ -300,10 +318,13 @@ class Bundle:
                 raise
         return memory
 
-    def _embedder(self) -> Embedder:
-        """What the overlay names: a file of the bundle's, the base model, or nothing, which is the demo embedder."""
-        from ltm_edge.embedders import open_embedder
+    @property
+    def embedder(self) -> SharedEmbedder:
+        """What meaning is measured with; loaded when it is first needed."""
+        return self._embedder
 
+    def _open_embedder(self) -> Embedder:
+        """What the overlay names: a file of the bundle's, the base model, or nothing, which is the demo embedder."""
         if self.embedder_file is None and self.overlay.embedder.base:
             return Embedder.of_model(self.model)
         return open_embedder(self.embedder_file, threads=self.model.threads)
@@ -316,6 +337,8 @@ class Bundle:
         """Close all sessions and free the model. Closing twice is allowed."""
         for session in list(self._sessions):
             session.close()
+        self._embedder.close()
+        self._loaded_adapters.clear()
         self._model = None
 
     def __enter__(self) -> Bundle:

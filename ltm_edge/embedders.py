@@ -1,31 +1,106 @@
-"""The demo embedder: converted to GGUF on first use and kept in the cache folder."""
+"""The demo embedder, converted to GGUF on first use and kept in the cache folder; one embedder for a bundle."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from gguf_tools.convert_bert import CONVERTER_VERSION, BertType, convert_bert
 from gguf_tools.errors import GgufError
 from gguf_tools.reader import read_gguf
-from ltm_edge.engine.embedder import Embedder
+from ltm_edge.engine.embedder import Embedder, Vectors
 from ltm_edge.errors import ModelError
 from ltm_edge.files import write_atomic
 from ltm_edge.hashes import file_sha256
 from ltm_edge.models import ModelFile, find_demo_embedder_weights
 from ltm_edge.paths import cache_dir
 
-__all__ = ["demo_embedder", "demo_embedder_path", "open_embedder"]
+__all__ = ["SharedEmbedder", "demo_embedder", "demo_embedder_path", "open_embedder"]
 
 logger = logging.getLogger(__name__)
 
 _NAME = "all-MiniLM-L6-v2"
 _LICENCE = "apache-2.0"
 _FILES = ("config.json", "tokenizer.json", "modules.json")
+_KEPT = 512  # vectors of texts that were asked for last; a turn asks for the same request several times
+
+
+class SharedEmbedder:
+    """One embedder for the whole of a bundle: the field, the critics and the memory ask for the same texts.
+
+    Loaded when it is first needed. May be called from several threads, which wait for each other; the vectors of the
+    last texts are kept.
+    """
+
+    def __init__(self, make: Callable[[], Embedder]) -> None:
+        """Take what loads it."""
+        self._make = make
+        self._made: Embedder | None = None
+        self._failed = ""
+        self._lock = threading.RLock()
+        self._kept: OrderedDict[str, Vectors] = OrderedDict()
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector. Raises as :meth:`embed`."""
+        return self._open().dim
+
+    @property
+    def id(self) -> str:
+        """Name of the vector space. Raises as :meth:`embed`."""
+        return self._open().id
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of the texts in their order, float32 [n, dim], rows of length 1.
+
+        Raises:
+            ModelError: it can't be loaded; said again at each call, and tried once.
+            EngineError, InputError: as :meth:`ltm_edge.engine.embedder.Embedder.embed`.
+        """
+        with self._lock:
+            new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+            found = dict(zip(new, self._open().embed(new), strict=True)) if new else {}
+            for text in dict.fromkeys(texts):
+                if text not in found:
+                    found[text] = self._kept[text]
+                    self._kept.move_to_end(text)
+            self._kept.update((text, found[text]) for text in new)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            rows = [found[text] for text in texts]
+            return np.stack(rows) if rows else np.empty((0, self._open().dim), dtype=np.float32)
+
+    def covers(self, text: str) -> bool:
+        """Whether its vocabulary can represent the text. Raises as :meth:`embed`."""
+        return self._open().covers(text)
+
+    def close(self) -> None:
+        """Free the model."""
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+            self._made, self._failed = None, "the embedder is closed"
+            self._kept.clear()
+
+    def _open(self) -> Embedder:
+        with self._lock:
+            if self._failed:
+                raise ModelError(self._failed)
+            if self._made is None:
+                try:
+                    self._made = self._make()
+                except ModelError as error:
+                    self._failed = str(error)
+                    raise
+            return self._made
 
 
 def open_embedder(path: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Embedder:

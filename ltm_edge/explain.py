@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from ltm_edge.explain_thinking import judged_lines, lifted_lines, routed_lines
+
 __all__ = ["explain", "statistics"]
 
 
 def explain(trace: Mapping[str, Any]) -> list[str]:
     """Say why the last turn came out as it did, one sentence per line. Missing parts of the trace are passed over."""
     lines: list[str] = []
+    lines += lifted_lines(trace)
     _template(lines, trace)
+    lines += routed_lines(trace)
     _prompt(lines, trace)
     _memory(lines, trace)
     passes = [entry for entry in _list(trace, "passes") if isinstance(entry, Mapping)]
     for number, entry in enumerate(passes, start=1):
         _pass(lines, entry, number if len(passes) > 1 else 0)
+    lines += judged_lines(trace)
     _settings(lines, trace)
     for notice in _list(trace, "notices"):
         lines.append(f"Note: {notice}")
@@ -159,6 +164,7 @@ def _prompt_counts(trace: Mapping[str, Any]) -> Mapping[str, Any]:
 def _pass(lines: list[str], entry: Mapping[str, Any], number: int) -> None:
     counts, times = _mapping(entry, "tokens"), _mapping(entry, "ms")
     kind = str(entry.get("kind", "pass"))
+    kind += f", {entry['channel']}" if entry.get("channel") else ""
     name = f"Pass {number} ({kind})" if number else f"The {kind}"
     written = _written(counts)
     if written is not None:

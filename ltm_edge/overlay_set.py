@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ltm_edge.errors import BundleError, Problem, SchemaError
+from ltm_edge.scene.pvq import Pvq
 from ltm_edge.schemas.field import FieldArchitecture, parse_field
 from ltm_edge.schemas.overlay import Overlay, parse_overlay
 from ltm_edge.schemas.prompts import Prompts, parse_prompts
@@ -27,15 +28,22 @@ class OverlaySet:
         field: zones, links and archetypes.
         templates: scene templates by name, in alphabetical order.
         prompts: the words around a request, by language.
+        structs: requests whose scenes are known (`pvq_structs/*.yaml`).
     """
 
     def __init__(
-        self, overlay: Overlay, field: FieldArchitecture, templates: Mapping[str, Template], prompts: Prompts
+        self,
+        overlay: Overlay,
+        field: FieldArchitecture,
+        templates: Mapping[str, Template],
+        prompts: Prompts,
+        structs: Iterable[Pvq] = (),
     ) -> None:
         self.overlay = overlay
         self.field = field
         self.templates = MappingProxyType(dict(sorted(templates.items())))
         self.prompts = prompts
+        self.structs = tuple(structs)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -99,22 +107,27 @@ def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = ""
             problems.extend(error.problems)
             return None
 
-    names: Iterable[str]
-    if texts is not None and any(name.startswith("scene_templates/") for name in texts):
-        names = sorted(name.split("/", 1)[1] for name in texts if name.startswith("scene_templates/"))
-    elif folder is not None and (folder / "scene_templates").is_dir():
-        names = sorted(path.name for path in (folder / "scene_templates").glob("*.yaml"))
-    else:
-        names = sorted(item.name for item in (packaged / "scene_templates").iterdir() if item.name.endswith(".yaml"))
+    def names_in(part: str) -> list[str]:
+        """Files of a part of the overlay, such as ``scene_templates/hearth.yaml``, of the source or else packaged."""
+        if texts is not None and any(name.startswith(f"{part}/") for name in texts):
+            return sorted(name for name in texts if name.startswith(f"{part}/"))
+        if folder is not None and (folder / part).is_dir():
+            return sorted(f"{part}/{path.name}" for path in (folder / part).glob("*.yaml"))
+        own = packaged / part
+        found = own.iterdir() if own.is_dir() else ()
+        return sorted(f"{part}/{item.name}" for item in found if item.name.endswith(".yaml"))
+
     overlay = parse(parse_overlay, "ltm_overlay_config.yaml")
     field = parse(parse_field, "field_architecture.yaml")
     prompts = parse(parse_prompts, "prompts.yaml")
-    templates = [parse(parse_template, f"scene_templates/{name}") for name in names]
+    names = names_in("scene_templates")
+    templates = [parse(parse_template, name) for name in names]
+    structs = [parse(Pvq.from_yaml, name) for name in names_in("pvq_structs")]
     if problems:
         raise SchemaError(problems)
     if not templates:
         raise BundleError(f"{source}/scene_templates: no *.yaml in it; at least one scene template is needed")
-    loaded = OverlaySet(overlay, field, {t.name: t for t in templates}, prompts)
+    loaded = OverlaySet(overlay, field, {t.name: t for t in templates}, prompts, structs)
     own_config = folder is None or (folder / "ltm_overlay_config.yaml").is_file()
     _check_references(loaded, len(templates), own_config=own_config)
     return loaded

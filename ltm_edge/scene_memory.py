@@ -7,14 +7,13 @@ survive a fork: open it again in the child.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO
 
 from ltm_edge.errors import InputError, MemoryStoreError
 from ltm_edge.memory import consolidate as levels
@@ -23,11 +22,12 @@ from ltm_edge.memory.adding import NewScene, SceneWriter
 from ltm_edge.memory.chains import Chain, chain_of
 from ltm_edge.memory.counting import ArchetypeCount, ChainCount, Counters
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
+from ltm_edge.memory.exclusive import exclusive
 from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
 from ltm_edge.memory.integration_log import IntegrationLog, logged
 from ltm_edge.memory.integrator import Integrator
 from ltm_edge.memory.log_entries import LogEntry
-from ltm_edge.memory.protocols import CountTokens, Embedder, Notice, Progress, Summarise
+from ltm_edge.memory.protocols import CountTokens, Embedder, Floats, Notice, Progress, Summarise
 from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
@@ -40,18 +40,6 @@ from ltm_edge.scene.record import Scene
 __all__ = ["Chain", "SceneMemory", "memory_folder"]
 
 Moment = datetime | float | int | None
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _exclusive(method: Method) -> Method:
-    @functools.wraps(method)
-    def call(self: SceneMemory, *args: Any, **kwargs: Any) -> Any:
-        with self._lock:
-            self._check()
-            return method(self, *args, **kwargs)
-
-    return call  # type: ignore[return-value]
 
 
 class SceneMemory:
@@ -142,7 +130,7 @@ class SceneMemory:
 
     # Adding.
 
-    @_exclusive
+    @exclusive
     def add(
         self,
         scene: Scene,
@@ -201,7 +189,7 @@ class SceneMemory:
         )
         return self._writer.add(new, recalled, shown, replaces)
 
-    @_exclusive
+    @exclusive
     def edit(
         self,
         number: int,
@@ -220,7 +208,7 @@ class SceneMemory:
         new = self._writer.edit(self._get(number), scene, text, keys, microseconds(at))
         return Added(new, "added", (number,))
 
-    @_exclusive
+    @exclusive
     def pin(self, number: int, pinned: bool = True, *, at: Moment = None) -> None:
         """Pin a scene, so that it is always a candidate and never decays, or unpin it.
 
@@ -236,13 +224,13 @@ class SceneMemory:
             )
             self._store.event("pinned" if pinned else "unpinned", number, moment)
 
-    @_exclusive
+    @exclusive
     def strengthen(self, numbers: Iterable[int], *, by: str = "use", at: Moment = None) -> None:
         """Strengthen scenes that proved useful; `by` says how and stands in the integration log."""
         with self._store.transaction():
             self._integrator.strengthen(numbers, by=by, at=microseconds(at))
 
-    @_exclusive
+    @exclusive
     def weaken(self, numbers: Iterable[int], *, by: str = "use", at: Moment = None) -> None:
         """Halve the strength of scenes that misled."""
         with self._store.transaction():
@@ -250,7 +238,7 @@ class SceneMemory:
 
     # Finding.
 
-    @_exclusive
+    @exclusive
     def recall(
         self,
         query: Pvq | str,
@@ -304,7 +292,12 @@ class SceneMemory:
             least=least,
         )
 
-    @_exclusive
+    @exclusive
+    def meanings(self, numbers: Sequence[int]) -> dict[int, Floats]:
+        """Vectors of the scenes' meaning by id, float32 [dim]; scenes that have none are left out."""
+        return self._vectors.meanings(numbers)
+
+    @exclusive
     def get(self, reference: int | str) -> StoredScene | None:
         """A scene by its id, its uid or the beginning of its uid (six digits at least); None where there is none.
 
@@ -313,7 +306,7 @@ class SceneMemory:
         """
         return find_scene(self._store, reference)
 
-    @_exclusive
+    @exclusive
     def scenes(
         self,
         *,
@@ -326,12 +319,12 @@ class SceneMemory:
         """Scenes, newest first."""
         return list_scenes(self._store, session, level, pinned, history, limit)
 
-    @_exclusive
+    @exclusive
     def links(self, number: int | None = None) -> list[Link]:
         """Links from and to a scene, or all."""
         return self._store.links(number)
 
-    @_exclusive
+    @exclusive
     def chain(self, number: int) -> Chain:
         """The chain that a scene stands in: all before and after it, and the summaries above.
 
@@ -346,24 +339,24 @@ class SceneMemory:
             raise InputError(f"no scene {number} in {self.folder}; `ltm-edge memory list` shows them")
         return found
 
-    @_exclusive
+    @exclusive
     def archetypes(self) -> list[ArchetypeCount]:
         """How often each archetype was accepted, when last and how well judged; the most accepted first."""
         return self._counters.archetypes()
 
-    @_exclusive
+    @exclusive
     def chains(self) -> list[ChainCount]:
         """How many turns of each chain were accepted, when last and how well judged; the latest first."""
         return self._counters.chains()
 
-    @_exclusive
+    @exclusive
     def log(self) -> list[LogEntry]:
         """What was accepted, strengthened, weakened, superseded, consolidated and forgotten; oldest first."""
         return logged(self._store, self._counters)
 
     # Forgetting.
 
-    @_exclusive
+    @exclusive
     def forget(
         self,
         *numbers: int,
@@ -397,7 +390,7 @@ class SceneMemory:
 
     # Levels.
 
-    @_exclusive
+    @exclusive
     def consolidate(
         self,
         *,
@@ -434,7 +427,7 @@ class SceneMemory:
 
     # The folder as a whole.
 
-    @_exclusive
+    @exclusive
     def compact(self) -> None:
         """Rewrite all files without what was deleted, and drop vectors of embedders that aren't used any more.
 
@@ -444,22 +437,22 @@ class SceneMemory:
         self._log.rewrite(self._store)
         folders.compact(self._store, self._vectors, self.folder)
 
-    @_exclusive
+    @exclusive
     def verify(self) -> list[str]:
         """What is wrong with the memory; nothing where all is well."""
         return folders.problems(self._store, self._vectors)
 
-    @_exclusive
+    @exclusive
     def stats(self) -> Stats:
         """Figures of the memory."""
         return folders.figures(self._store, self.folder)
 
-    @_exclusive
+    @exclusive
     def export(self, file: IO[str]) -> int:
         """Write every scene and link as JSON Lines; returns the number of scenes. An import of it loses nothing."""
         return export_scenes(self._store, file)
 
-    @_exclusive
+    @exclusive
     def import_(
         self, file: IO[bytes], *, name: str = "<import>", skip_bad: bool = False, progress: Progress | None = None
     ) -> Imported:
@@ -479,7 +472,7 @@ class SceneMemory:
         self.fill(progress)
         return done
 
-    @_exclusive
+    @exclusive
     def export_file(self, path: str | os.PathLike[str]) -> int:
         """Write an export to a file, which it replaces as a whole; returns the number of scenes.
 
@@ -488,7 +481,7 @@ class SceneMemory:
         """
         return folders.export_file(self._store, Path(path))
 
-    @_exclusive
+    @exclusive
     def export_faiss(self, folder: str | os.PathLike[str]) -> int:
         """Write the scenes that the first embedder covers as a FAISS folder; returns how many.
 
@@ -534,7 +527,7 @@ class SceneMemory:
             tell(min(start + BATCH, len(todo)), len(todo))
         return len(todo)
 
-    @_exclusive
+    @exclusive
     def pack(self, folder: str | os.PathLike[str]) -> int:
         """Write a clean copy of this memory into a folder that has none, such as a bundle's ``memory``.
 
@@ -546,7 +539,7 @@ class SceneMemory:
         """
         return folders.pack(self._store, Path(folder))
 
-    @_exclusive
+    @exclusive
     def seed(self, folder: str | os.PathLike[str]) -> int:
         """Take in the memory that a bundle brings, if this one is empty; returns the number of scenes taken.
 

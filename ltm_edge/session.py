@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -13,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
 from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
+from ltm_edge.loop.critics.panel import CriticPanel
+from ltm_edge.loop.critics.probe import Prober
+from ltm_edge.loop.events import OnEvent, Replaced, Stage
 from ltm_edge.loop.idle import IdleWork
+from ltm_edge.loop.inferring import Inferring
 from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.remembering import Clock, Remembering, Reminder
-from ltm_edge.loop.respond import MetaResponder, Reply
+from ltm_edge.loop.respond import MetaResponder, Reply, refusal_scene, remark
+from ltm_edge.loop.scene_decoder import SceneDecoder
+from ltm_edge.loop.self_loop import Budget
 from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
+from ltm_edge.planner import Plan, TurnPlanner
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.language import detect_language
@@ -87,17 +95,21 @@ class Session:
         given = {key: value for key, value in settings.items() if value is not None}
         if given.get("form") == "auto":
             del given["form"]  # the overlay's own choice stands
-        self._settings = base.changed(given, templates=overlay.templates, languages=overlay.languages)
+        self._settings = self._changed(base, given)
+        self._own = {key for key in given if key in Settings.sampling_keys()}
         self._history: list[Turn] = list(history)
-        self._decoder: Decoder | None = Decoder(model)
+        decoder = Decoder(model)
+        self._decoder: Decoder | None = decoder
         self._states, self._state_key = self._open_states()
         self._loop = TurnLoop(
-            self._decoder,
-            model,
-            overlay.templates,
-            overlay.archetype_names(),
-            overlay.overlay.default_template,
+            SceneDecoder(decoder, model, overlay.archetype_names()),
+            overlay.overlay,
+            CriticPanel.of(overlay.overlay),
+            Prober(decoder, model, overlay.prompts),
         )
+        self._planner = TurnPlanner(bundle, Inferring(decoder, model, overlay.prompts, base.sampling))
+        self._cancelled = threading.Event()
+        self._speed = 0.0
         self._responder = MetaResponder()
         self._composer: PromptComposer | None = None
         self._busy = threading.Lock()
@@ -121,29 +133,42 @@ class Session:
         Raises:
             InputError: unknown name, or out of range.
         """
-        overlay = self.bundle.overlay_set
-        self._settings = self._settings.changed({key: value}, templates=overlay.templates, languages=overlay.languages)
+        self._settings = self._changed(self._settings, {key: value})
+        if key in Settings.sampling_keys():
+            self._own.add(key)
         if key == "system":
             self._composer = None
+
+    def _changed(self, settings: Settings, values: Mapping[str, Any]) -> Settings:
+        overlay = self.bundle.overlay_set
+        return settings.changed(
+            values, templates=overlay.templates, languages=overlay.languages, field=self.bundle.field
+        )
 
     def send(
         self,
         request: str | Pvq,
         *,
         on_token: Callable[[str], None] | None = None,
+        on_event: OnEvent | None = None,
         template: str | None = None,
         form: str | None = None,
         lang: str | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
+        channels: str | Mapping[str, float] | None = None,
+        council: str | None = None,
+        budget: float | None = None,
     ) -> Reply:
         """Answer a request.
 
         Args:
             request: plain text, or a PVQ.
-            on_token: gets the document (YAML) as it is written, in pieces of whole characters. What it raises stops the
-                answer, which is kept as partial in the history, and is raised again here.
-            template, form, lang, seed, max_tokens: override the settings for this turn.
+            on_token: gets the first draft (YAML) as it is written, in pieces of whole characters. What it raises stops
+                the answer, which is kept as partial in the history, and is raised again here.
+            on_event: hears which part of the turn begins (:class:`~ltm_edge.loop.events.Stage`), and of a document that
+                takes the first draft's place (:class:`~ltm_edge.loop.events.Replaced`).
+            template, form, lang, seed, max_tokens, channels, council, budget: override the settings for this turn.
 
         Returns:
             The reply; ``partial`` if :meth:`cancel` was called or the tokens ran out.
@@ -153,10 +178,19 @@ class Session:
             ContextFull: the request doesn't fit into the context even alone.
             SessionBusy: another thread is in this session.
         """
-        overrides = {"template": template, "form": form, "lang": lang, "seed": seed, "max_tokens": max_tokens}
-        return self._answer(request, on_token, overrides)
+        overrides = {
+            "template": template,
+            "form": form,
+            "lang": lang,
+            "seed": seed,
+            "max_tokens": max_tokens,
+            "channels": channels,
+            "council": council,
+            "budget": budget,
+        }
+        return self._answer(request, on_token, on_event, overrides)
 
-    def regenerate(self, *, on_token: Callable[[str], None] | None = None) -> Reply:
+    def regenerate(self, *, on_token: Callable[[str], None] | None = None, on_event: OnEvent | None = None) -> Reply:
         """Answer the last request again, with a new seed. A complete old answer only gives way to a complete new one.
 
         Raises:
@@ -165,15 +199,19 @@ class Session:
         if not self._history:
             raise InputError("nothing to answer again: this conversation has no turn yet")
         last = self._history[-1]
-        given = last.trace.get("request")
+        given = last.trace.get("asked", last.trace.get("request"))
         request = Pvq.from_dict(dict(given)) if isinstance(given, Mapping) else last.request
         overrides: dict[str, Any] = {}
         if self._settings.seed is not None:
             overrides["seed"] = secrets.randbelow(MAX_SEED)
-        return self._answer(request, on_token, overrides, replaces_last=True)
+        return self._answer(request, on_token, on_event, overrides, replaces_last=True)
 
     def cancel(self) -> None:
-        """Stop the running answer; :meth:`send` then returns what there is, marked partial."""
+        """Stop the running answer; :meth:`send` then returns what there is, marked partial.
+
+        Memory and field are then as they were before the request.
+        """
+        self._cancelled.set()
         if self._decoder is not None:
             self._decoder.cancel()
 
@@ -312,6 +350,7 @@ class Session:
         self,
         request: str | Pvq,
         on_token: Callable[[str], None] | None,
+        on_event: OnEvent | None,
         overrides: Mapping[str, Any],
         *,
         replaces_last: bool = False,
@@ -321,19 +360,11 @@ class Session:
                 raise SessionError("the session is closed")
             self._settle()
             self._decoder.resume()
+            self._cancelled.clear()
+            tell = on_event or (lambda event: None)
             order, settings, seed = self._order(request, overrides)
-            pvq, lang = order.pvq, order.lang
-            remembering = self._remembering(settings)
             history = self._history[:-1] if replaces_last else self._history
-            template, chosen = self._loop.choose(order)
-            composer = self._head(history, template, lang)
-            reminder = Reminder()
-            if remembering is not None:
-                room = self._decoder.n_ctx - order.max_tokens
-                standing = history[min(self._dropped, len(history)) :]
-                answered = self._history[-1:] if replaces_last else ()
-                reminder = remembering.recall(pvq, composer, lang, standing, room, answered)
-                order = replace(order, recalled=reminder.text, notices=(*order.notices, *reminder.notices))
+            plan = self._plan(order, settings, history, self._history[-1:] if replaces_last else (), tell)
             written: list[str] = []
 
             def sink(piece: str) -> None:
@@ -342,23 +373,32 @@ class Session:
                     on_token(piece)
 
             try:
-                outcome = self._loop.run(order, template, chosen, composer, history, sink, self._known, self._dropped)
+                outcome = self._loop.run(
+                    plan.order,
+                    plan.template,
+                    plan.chosen,
+                    plan.composer,
+                    history,
+                    sink,
+                    tell,
+                    self._cancelled.is_set,
+                    self._known,
+                    self._dropped,
+                )
             except BaseException:
                 # The reader of the stream failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:
-                    self._keep_part("".join(written), order, settings, template.name, chosen, reminder)
+                    self._keep_part("".join(written), plan, settings)
                 raise
+            self._speed = plan.order.budget.speed or self._speed
             self._known, self._dropped = outcome.known, outcome.dropped
-            if remembering is not None:
-                replaced = self._history[-1] if replaces_last else None
-                self._remember(remembering, reminder, outcome, order, settings, template.name, history, replaced)
-            reply = self._reply(outcome, settings, seed, lang)
+            reply = self._accept(outcome, plan, settings, seed, tell, replaces_last=replaces_last)
             turn = Turn(
-                request=pvq.text,
-                document=outcome.document,
+                request=plan.order.pvq.text,
+                document=reply.document,
                 reply_text=reply.text,
-                template=template.name,
-                lang=lang,
+                template=plan.template.name,
+                lang=plan.order.lang,
                 partial=reply.partial,
                 trace=reply.trace,
             )
@@ -369,15 +409,84 @@ class Session:
             self._start_idle()
             return reply
 
+    def _plan(
+        self,
+        order: TurnOrder,
+        settings: Settings,
+        history: Sequence[Turn],
+        answered: Sequence[Turn],
+        tell: OnEvent,
+    ) -> Plan:
+        """Everything that is settled before the draft.
+
+        Args:
+            answered: the turn that is answered again, which reminds of itself only.
+        """
+        assert self._decoder is not None
+        room = self._decoder.n_ctx - order.max_tokens
+        standing = history[min(self._dropped, len(history)) :]
+
+        def recall(remembering: Remembering, composer: PromptComposer) -> Reminder:
+            return remembering.recall(order.pvq, composer, order.lang, standing, room, answered)
+
+        return self._planner.plan(
+            order,
+            settings,
+            frozenset(self._own),
+            history,
+            lambda template: self._head(history, template, order.lang),
+            self._remembering(settings),
+            recall,
+            tell,
+        )
+
+    def _accept(
+        self,
+        outcome: Outcome,
+        plan: Plan,
+        settings: Settings,
+        seed: int,
+        tell: OnEvent,
+        *,
+        replaces_last: bool,
+    ) -> Reply:
+        """Make a reply of what the loop came to: respond, remember, settle the field, and close the trace."""
+        order, template = plan.order, plan.template
+        phrases = self.bundle.overlay_set.prompts.of(order.lang)
+        scene, document, form = outcome.scene, outcome.document, settings.form
+        if outcome.refused is not None and scene is not None:
+            scene = refusal_scene(scene, outcome.refused, phrases)
+            document, form = scene.to_yaml(tuple(template.fields)), "refusal"
+            self._known = outcome.known[:1]
+            tell(Replaced(document, "refusal"))
+        start = time.perf_counter()
+        text = self._responder.respond(scene, document, form, order.lang)
+        trace = outcome.trace
+        trace["ms_respond"] = round((time.perf_counter() - start) * 1000, 2)
+        settled = plan.before
+        if not outcome.partial:
+            settled = plan.oriented.state
+            if scene is not None and outcome.refused is None:
+                settled = self._planner.orienter.settle(plan.oriented, scene.resonance_center)
+        trace.update(plan.oriented.to_trace(settled))
+        if "routing" in trace:
+            trace["routing"]["manner"] = outcome.manner
+        if plan.remembering is not None:
+            tell(Stage("store"))
+            self._remember(plan, outcome, settings, self._history[-1] if replaces_last else None)
+        trace["refused"] = outcome.refused.to_trace() if outcome.refused is not None else None
+        said = remark(outcome.loop, phrases, self.bundle.overlay.response.self_commentary)
+        trace["remark"] = said
+        trace["settings"] = {**settings.to_dict(), "seed": seed}
+        trace["model"] = self.bundle.model_info["name"]
+        trace["session"] = self.name
+        return Reply(text, scene, document, trace, outcome.partial, form, outcome.stop, said)
+
     def _order(self, request: str | Pvq, overrides: Mapping[str, Any]) -> tuple[TurnOrder, Settings, int]:
         """What is to be answered and how: the order, this turn's settings, and the seed."""
         assert self._decoder is not None
         overlay = self.bundle.overlay_set
-        settings = self._settings.changed(
-            {key: value for key, value in overrides.items() if value is not None},
-            templates=overlay.templates,
-            languages=overlay.languages,
-        )
+        settings = self._changed(self._settings, {key: value for key, value in overrides.items() if value is not None})
         pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
         text, cleaned = clean_request(pvq.text)
         pvq = replace(pvq, text=text)
@@ -389,10 +498,14 @@ class Session:
         order = TurnOrder(
             pvq=pvq,
             lang=lang,
-            template=settings.template,
             max_tokens=min(settings.max_tokens, max(self._decoder.n_ctx // 2, 1)),
             sampling=replace(settings.sampling, seed=seed),
             notices=tuple(cleaned),
+            budget=Budget(
+                settings.budget if settings.budget is not None else overlay.overlay.self_loop.seconds,
+                overlay.overlay.self_loop.tokens,
+                self._speed,
+            ),
         )
         return order, settings, seed
 
@@ -413,71 +526,49 @@ class Session:
             )
         return self._composer
 
-    def _keep_part(
-        self,
-        document: str,
-        order: TurnOrder,
-        settings: Settings,
-        template: str,
-        chosen: Mapping[str, Any],
-        reminder: Reminder,
-    ) -> None:
-        """Keep what was written of an answer that an exception ended."""
+    def _keep_part(self, document: str, plan: Plan, settings: Settings) -> None:
+        """Keep what was written of an answer that an exception ended. The field stays where it was."""
+        order = plan.order
         self._history.append(
             Turn(
                 request=order.pvq.text,
                 document=document,
                 reply_text=self._responder.respond(None, document, settings.form, order.lang),
-                template=template,
+                template=plan.template.name,
                 lang=order.lang,
                 partial=True,
                 trace={
                     "request": order.pvq.to_dict(),
-                    "template": dict(chosen),
+                    "template": dict(plan.chosen),
                     "lang": order.lang,
-                    **({"memory": reminder.trace} if reminder.trace else {}),
+                    **plan.oriented.to_trace(plan.before),
+                    **({"memory": plan.reminder.trace} if plan.reminder.trace else {}),
                 },
             )
         )
 
-    def _remember(
-        self,
-        remembering: Remembering,
-        reminder: Reminder,
-        outcome: Outcome,
-        order: TurnOrder,
-        settings: Settings,
-        template: str,
-        history: Sequence[Turn],
-        replaced: Turn | None,
-    ) -> None:
+    def _remember(self, plan: Plan, outcome: Outcome, settings: Settings, replaced: Turn | None) -> None:
         """Store the turn's scene, and put into its trace what memory did."""
+        reminder, remembering = plan.reminder, plan.remembering
+        assert remembering is not None
         if reminder.text and not outcome.reminded:
             left = {"recalled": [], "text": "", "tokens": 0}
             reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
         memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
-        if outcome.scene is not None and settings.memory == "on":
+        if outcome.scene is not None and outcome.refused is None and settings.memory == "on":
             memory, notices = remembering.store(
                 reminder,
                 outcome.scene,
-                order.pvq,
+                plan.order.pvq,
                 session=self._memory_name(),
-                template=template,
-                before=history,
+                template=plan.template.name,
+                before=plan.history,
                 replaces=replaced,
             )
             self._stored += "stored" in memory
         outcome.trace["memory"] = memory
         outcome.trace["notices"] += notices
         outcome.trace["ms_total"] = round(outcome.trace["ms_total"] + sum(memory["ms"].values()), 1)
-
-    def _reply(self, outcome: Outcome, settings: Settings, seed: int, lang: str) -> Reply:
-        text = self._responder.respond(outcome.scene, outcome.document, settings.form, lang)
-        trace = dict(outcome.trace)
-        trace["settings"] = {**settings.to_dict(), "seed": seed}
-        trace["model"] = self.bundle.model_info["name"]
-        trace["session"] = self.name
-        return Reply(text, outcome.scene, outcome.document, trace, outcome.partial, settings.form, outcome.stop)
 
 
 class _Exclusive:

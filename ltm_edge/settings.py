@@ -10,7 +10,9 @@ from typing import Any
 
 from ltm_edge.engine.decoder import Sampling
 from ltm_edge.errors import InputError
+from ltm_edge.field.router import parse_channels
 from ltm_edge.scene.pvq import FORMS
+from ltm_edge.schemas.field import FieldArchitecture
 
 __all__ = ["MAX_SEED", "Settings"]
 
@@ -35,8 +37,10 @@ _INTEGERS = {
     "max_tokens": (1, 1 << 20),
     "seed": (0, MAX_SEED),
 }
-_TEXTS = ("form", "lang", "template", "system", "memory")
+_TEXTS = ("form", "lang", "template", "system", "memory", "council")
 _MEMORY = ("on", "recall", "off")
+_COUNCIL = ("auto", "on", "off")
+_MOST_SECONDS = 86400
 _EMPTY = ("", "none", "null", "auto", "default", "random")
 
 
@@ -53,6 +57,9 @@ class Settings:
         template: scene template of every turn; None: chosen for each request.
         system: text added to the system message; None: nothing.
         memory: where there is a scene memory: ``on`` (recall and store), ``recall`` (store nothing) or ``off``.
+        council: whether several channels draft at once: ``auto`` (as the overlay says), ``on`` or ``off``.
+        channels: weights by channel, which sum to 1; None: each request is routed.
+        budget: seconds that a turn may take until no further pass begins; None: as the overlay says.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -63,22 +70,40 @@ class Settings:
     template: str | None = None
     system: str | None = None
     memory: str = "on"
+    council: str = "auto"
+    channels: Mapping[str, float] | None = None
+    budget: float | None = None
 
     @staticmethod
     def keys() -> tuple[str, ...]:
         """All names that :meth:`changed` takes."""
-        return (*_FLOATS, *_INTEGERS, *_TEXTS)
+        return (*_FLOATS, *_INTEGERS, *_TEXTS, "channels", "budget")
+
+    @staticmethod
+    def sampling_keys() -> tuple[str, ...]:
+        """Those of them that say how tokens are chosen."""
+        return _SAMPLING
 
     def to_dict(self) -> dict[str, Any]:
         """All values by name, sampling's among them."""
         values: dict[str, Any] = {key: getattr(self.sampling, key) for key in _SAMPLING}
-        values.update({key: getattr(self, key) for key in ("max_tokens", "seed", *_TEXTS)})
+        values.update({key: getattr(self, key) for key in ("max_tokens", "seed", *_TEXTS, "budget")})
+        values["channels"] = None if self.channels is None else dict(self.channels)
         return values
 
     def changed(
-        self, values: Mapping[str, Any], *, templates: Mapping[str, Any] | None = None, languages: tuple[str, ...] = ()
+        self,
+        values: Mapping[str, Any],
+        *,
+        templates: Mapping[str, Any] | None = None,
+        languages: tuple[str, ...] = (),
+        field: FieldArchitecture | None = None,
     ) -> Settings:
         """These settings with some values changed. Text is read as the value's type, so that it may come from a prompt.
+
+        Args:
+            values: by name.
+            templates, languages, field: what templates, languages and channels there are.
 
         Raises:
             InputError: an unknown name or a value out of range; says what is allowed.
@@ -89,6 +114,10 @@ class Settings:
             if key in _FLOATS or key in _INTEGERS:
                 parsed = _number(key, value)
                 (sampling if key in _SAMPLING else own)[key] = parsed
+            elif key == "channels":
+                own[key] = _channels(value, field)
+            elif key == "budget":
+                own[key] = _seconds(value)
             elif key in _TEXTS:
                 own[key] = _text(key, value, templates, languages)
             else:
@@ -117,6 +146,30 @@ def _number(key: str, value: Any) -> float | int | None:
     return number  # type: ignore[no-any-return]
 
 
+def _channels(value: Any, field: FieldArchitecture | None) -> dict[str, float] | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() in _EMPTY):
+        return None
+    if isinstance(value, Mapping):
+        value = ",".join(f"{name}={weight}" for name, weight in value.items())
+    if not isinstance(value, str):
+        raise InputError(f"channels: expected weights such as poet=0.7,ironist=0.3, found {value!r}")
+    if field is None:
+        raise InputError("channels: this conversation has no channels")
+    return parse_channels(value, field)
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() in _EMPTY):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(value, bool) or not 0 < seconds <= _MOST_SECONDS:
+        raise InputError(f"budget: expected seconds from over 0 to {_MOST_SECONDS}, found {value!r}")
+    return seconds
+
+
 def _words(kind: type) -> str:
     return "a number" if kind is float else "a whole number"
 
@@ -125,7 +178,7 @@ def _text(key: str, value: Any, templates: Mapping[str, Any] | None, languages: 
     if key == "memory" and isinstance(value, str) and value.strip().lower() in ("none", "null", "no", "false"):
         return "off"  # who says so of a memory doesn't mean its default
     if value is None or (isinstance(value, str) and value.strip().lower() in _EMPTY):
-        return {"form": "auto", "memory": "on"}.get(key)
+        return {"form": "auto", "memory": "on", "council": "auto"}.get(key)
     if not isinstance(value, str):
         raise InputError(f"{key}: expected text, found {value!r}")
     if key == "system":
@@ -136,6 +189,8 @@ def _text(key: str, value: Any, templates: Mapping[str, Any] | None, languages: 
         allowed = FORMS
     elif key == "memory":
         allowed = _MEMORY
+    elif key == "council":
+        allowed = _COUNCIL
     elif key == "template" and templates is not None:
         allowed = tuple(templates)
     elif key == "lang":

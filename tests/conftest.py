@@ -13,6 +13,7 @@ import pytest
 
 from ltm_edge.bundle import Bundle
 from ltm_edge.engine.model import LoadedModel
+from tests.overlays import PLAIN, overlay_folder
 
 # A machine that does other work must not fail a property for being slow.
 hypothesis.settings.register_profile(
@@ -47,8 +48,17 @@ def demo_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_bundle(demo_path: Path) -> Iterator[Bundle]:
-    with Bundle.open(demo_path, ctx=2048) as bundle:
+def demo_bundle(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """The demo model with every switch off: a turn is one constrained answer, with memory if there is one."""
+    folder = overlay_folder(tmp_path_factory.mktemp("plain"), PLAIN)
+    with Bundle.open(demo_path, ctx=2048, overlay=folder) as bundle:
+        yield bundle
+
+
+@pytest.fixture(scope="session")
+def thinking_bundle(demo_path: Path) -> Iterator[Bundle]:
+    """The demo model under the packaged overlay."""
+    with Bundle.open(demo_path, ctx=4096) as bundle:
         yield bundle
 
 

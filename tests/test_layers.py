@@ -17,8 +17,8 @@ LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("engine", "matcher"), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
-    (("models", "embedders", "overlay_set", "bundle", "session", "scene_memory"),),
-    (("store", "explain"), ("bench",)),
+    (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory"),),
+    (("store", "explain", "explain_thinking"), ("bench",)),
     (("cli",), ("server",)),
 )
 # The package's own face: names only, loaded lazily.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from ltm_edge.cli.session_api import ChatReply, ChatSession, OnToken
+from ltm_edge.cli.session_api import ChatReply, ChatSession, OnEvent, OnToken
 
 __all__ = ["Answer", "answer", "exit_code", "held", "leave_if_hung_up", "terminable"]
 
@@ -43,21 +43,28 @@ def exit_code(signal_number: int) -> int:
     return 128 + signal_number
 
 
-def answer(session: ChatSession, call: Callable[[OnToken], ChatReply], show: OnToken) -> Answer:
+def answer(
+    session: ChatSession,
+    call: Callable[[OnToken, OnEvent], ChatReply],
+    show: OnToken,
+    note: OnEvent = lambda event: None,
+) -> Answer:
     """Run ``call`` (a send or a regenerate of ``session``) and pass what is written to ``show`` as it comes.
+
+    What the turn says of its parts goes to ``note``, in its place between the pieces of text.
 
     Ctrl-C, SIGTERM, SIGHUP and a failing ``show`` cancel the session; what was written until then is kept.
 
     Raises:
         LtmError: as ``call`` raises it.
     """
-    pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
     result: list[ChatReply] = []
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
-            result.append(call(pieces.put))
+            result.append(call(pieces.put, pieces.put))
         except BaseException as error:  # passed on to the thread that waits
             raised.append(error)
         finally:
@@ -79,7 +86,7 @@ def answer(session: ChatSession, call: Callable[[OnToken], ChatReply], show: OnT
             if failure is not None:
                 continue
             try:
-                show(piece)
+                (show if isinstance(piece, str) else note)(piece)
             except OSError as error:  # nobody reads any more: no use in writing on
                 failure = error
                 session.cancel()

@@ -224,6 +224,40 @@ def _why(chat: Chat, rest: str) -> None:
     print_lines(explain(_last_trace(chat)))
 
 
+@command(
+    "council",
+    usage="[TEXT]",
+    about="ask with several channels drafting at once, or show the drafts of the last answer",
+)
+def _council(chat: Chat, rest: str) -> None:
+    if rest:
+        chat.ask(rest, council="on")
+    from ltm_edge.explain_thinking import council_lines
+
+    lines = council_lines(_last_trace(chat))
+    if not lines:
+        raise InputError("the last answer had one draft; /council TEXT asks with several, /set council on always does")
+    print_lines(["", *lines] if rest else lines)
+
+
+@command(
+    "channel",
+    usage="[NAME=X,...|auto]",
+    about="show how the last answer was routed, or choose the channels, as in poet=0.7,ironist=0.3",
+    words=lambda chat: ("auto", *chat.bundle.channels),
+)
+def _channel(chat: Chat, rest: str) -> None:
+    if rest:
+        chat.set("channels", rest)
+    present = chat.session.settings.get("channels")
+    listed = ",".join(f"{name}={weight:g}" for name, weight in present.items()) if present else "auto"
+    say(f"channels = {listed}; there are: {', '.join(chat.bundle.channels)}")
+    if not rest and chat.session.history:
+        from ltm_edge.explain_thinking import routed_lines
+
+        print_lines(routed_lines(_last_trace(chat)))
+
+
 def _last_trace(chat: Chat) -> Any:
     if not chat.session.history:
         raise InputError("nothing has been answered yet")

@@ -14,7 +14,7 @@ from ltm_edge.cli.answering import answer, exit_code, held, leave_if_hung_up
 from ltm_edge.cli.chat_memory import ChatMemory, clock
 from ltm_edge.cli.chat_view import AnswerView
 from ltm_edge.cli.options import MemoryOptions
-from ltm_edge.cli.session_api import ChatBundle, ChatReply, ChatSession, OnToken
+from ltm_edge.cli.session_api import ChatBundle, ChatReply, ChatSession, OnEvent, OnToken
 from ltm_edge.errors import Cancelled, LtmError, SessionBusy, SessionError
 from ltm_edge.store import SessionFile, SessionStore, check_name
 from ltm_edge.turn import Turn
@@ -87,28 +87,34 @@ class Chat:
 
     # -- talking ---------------------------------------------------------------------------------------------
 
-    def ask(self, text: str) -> None:
+    def ask(self, text: str, *, council: str | None = None) -> None:
         """Send a request and show the answer; what was written is saved even if the answer was stopped.
+
+        Args:
+            text: the request.
+            council: ``on``: several channels draft at once; None: as it is set.
 
         Raises:
             LtmError: the request can't be answered; the conversation stands as before.
             OSError: stdout is gone.
             SystemExit: SIGTERM or SIGHUP came meanwhile.
         """
-        self._answer(lambda on_token: self.session.send(text, on_token=on_token))
+        self._answer(
+            lambda on_token, on_event: self.session.send(text, on_token=on_token, on_event=on_event, council=council)
+        )
 
     def regenerate(self) -> None:
         """Answer the last request again; raises as :meth:`ask`."""
-        self._answer(lambda on_token: self.session.regenerate(on_token=on_token))
+        self._answer(lambda on_token, on_event: self.session.regenerate(on_token=on_token, on_event=on_event))
 
-    def _answer(self, call: Callable[[OnToken], ChatReply]) -> None:
+    def _answer(self, call: Callable[[OnToken, OnEvent], ChatReply]) -> None:
         form = str(self.session.settings.get("form") or "auto")
         view = AnswerView(form, card=self.show_card)
         view.start()
         try:
             with held():
                 try:
-                    outcome = answer(self.session, call, view.feed)
+                    outcome = answer(self.session, call, view.feed, view.note)
                 finally:
                     self.save()
         except Cancelled:

@@ -11,7 +11,7 @@ from ltm_edge.cli.answering import answer, exit_code, held
 from ltm_edge.cli.chat_commands import Leave, complete, dispatch, is_command
 from ltm_edge.cli.chat_input import MAX_LINE, PromptReader, piped_lines
 from ltm_edge.cli.chat_loop import Chat
-from ltm_edge.cli.session_api import ChatReply, OnToken
+from ltm_edge.cli.session_api import ChatReply, OnEvent, OnToken
 from ltm_edge.errors import LtmError
 from ltm_edge.paths import data_dir
 
@@ -87,8 +87,8 @@ def talk_piped(chat: Chat, form: str) -> int:
     return 1 if failed else 0
 
 
-def _send(chat: Chat, text: str, on_token: OnToken) -> ChatReply:
-    return chat.session.send(text, on_token=on_token)
+def _send(chat: Chat, text: str, on_token: OnToken, on_event: OnEvent) -> ChatReply:
+    return chat.session.send(text, on_token=on_token, on_event=on_event)
 
 
 def _quiet(piece: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ltm_edge.cli import console
 from ltm_edge.cli.session_api import ChatReply
+from ltm_edge.loop.events import Replaced, TurnEvent
 from ltm_edge.scene import render
 from ltm_edge.scene.stream import FieldDone, SceneStream, StreamEvent
 
@@ -17,6 +18,8 @@ __all__ = ["AnswerView", "card_lines"]
 _RAW = {"yaml"}  # shown as the model writes it
 _INDENT = "  "
 _WIDEST = 100
+_STAGES = {"council": "several channels draft", "revise": "sent back by its critics"}
+_REPLACED = {"council": "another channel's draft was chosen", "refusal": "no draft was good enough"}
 _LATE = {"json", "image", "refusal"}  # known only once the scene is complete
 
 
@@ -49,6 +52,20 @@ class AnswerView:
             return
         self._show(self._stream.feed(piece))
 
+    def note(self, event: TurnEvent) -> None:
+        """Say in one quiet line what the turn does beside writing; show a document that takes the draft's place."""
+        if isinstance(event, Replaced):
+            self.end_line()
+            console.write_out(console.dim(f"({_REPLACED.get(event.about, 'written again')})") + "\n")
+            self._stream, self._shown, self._carded = SceneStream(), "", False
+            self.feed(event.document)
+            return
+        words = _STAGES.get(event.name)
+        if words is not None:
+            self.end_line()
+            about = f": {event.about}" if event.about else ""
+            console.write_out(console.dim(f"({words}{about})") + "\n")
+
     def finish(self, reply: ChatReply) -> None:
         """Complete the answer on the screen; what was not streamed is shown now."""
         self._show(self._stream.close())
@@ -61,6 +78,8 @@ class AnswerView:
                 self.end_line()
                 self._text(reply.text.rstrip("\n"))
         self.end_line()
+        if reply.remark:
+            console.write_out(console.dim(f"({console.printable(reply.remark)})") + "\n")
         if reply.partial:
             console.write_out(console.dim("(stopped here; the answer is partial)") + "\n")
 

@@ -104,6 +104,20 @@ _SAMPLING = [
     click.Option(["--top-p"], type=click.FloatRange(0, 1), metavar="X"),
     click.Option(["--min-p"], type=click.FloatRange(0, 1), metavar="X"),
     click.Option(["--repeat-penalty"], type=click.FloatRange(0, 10), metavar="X"),
+    click.Option(
+        ["--channel", "channels"],
+        metavar="NAME=X,...",
+        help="Channels to answer in, such as poet=0.7,ironist=0.3; else each request is routed.",
+    ),
+    click.Option(
+        ["--council"], type=click.Choice(["auto", "on", "off"]), help="Whether several channels draft at once."
+    ),
+    click.Option(
+        ["--budget"],
+        type=click.FloatRange(0, 86400, min_open=True),
+        metavar="SECONDS",
+        help="From then on a turn begins no further draft.",
+    ),
 ]
 
 bundle_argument = click.argument("bundle", required=False, metavar="[BUNDLE_OR_GGUF]", type=click.Path())
@@ -115,7 +129,7 @@ def model_options(function: Function) -> Function:
 
 
 def sampling_options(function: Function) -> Function:
-    """Add the sampling options; the command gets those that were given as ``sampling: dict``."""
+    """Add the options that a turn goes by; the command gets those that were given as ``sampling: dict``."""
     return _gather(function, _SAMPLING, "sampling", lambda values: {k: v for k, v in values.items() if v is not None})
 
 

@@ -83,7 +83,7 @@ def run(
             try:
                 outcome = answer(
                     session,
-                    lambda on_token: session.send(request, on_token=on_token, form=form),
+                    lambda on_token, on_event: session.send(request, on_token=on_token, on_event=on_event, form=form),
                     lambda piece: None,
                 )
             finally:

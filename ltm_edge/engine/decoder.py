@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,22 @@ from ltm_edge.native import core, forward_log
 if TYPE_CHECKING:
     from ltm_edge.engine.state_files import StateFiles, StateKey
 
-__all__ = ["AdapterMix", "Committed", "Decoder", "Order", "Pass", "Sampling", "Scored"]
+__all__ = ["AdapterMix", "AnyOrder", "Committed", "Decoder", "Order", "Pass", "Sampling", "Scored"]
+
+
+class AnyOrder(Protocol):
+    """One answer to write; see :class:`Order`."""
+
+    @property
+    def prompt(self) -> Tokens: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def sampling(self) -> Sampling: ...
+    @property
+    def gbnf(self) -> str: ...
+    @property
+    def references(self) -> Sequence[Tokens]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +248,7 @@ class Decoder:
 
     def write_many(
         self,
-        orders: Sequence[Order],
+        orders: Sequence[AnyOrder],
         *,
         adapters: AdapterMix | None = None,
         on_text: Callable[[int, str], None] | None = None,

@@ -12,7 +12,7 @@ How each trap of YAML is avoided:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ltm_edge.errors import GrammarError
 from ltm_edge.scene.charset import (
@@ -39,7 +39,9 @@ from ltm_edge.schemas.template import (
     name_problem,
 )
 
-__all__ = ["template_gbnf"]
+__all__ = ["document_head", "pvq_gbnf", "template_gbnf"]
+
+_RESPONSE = "\n  response:"
 
 
 def _class_char(code: int) -> str:
@@ -217,11 +219,21 @@ def _times(name: str, low: int, high: int) -> str:
     return f"{name}{{{low}}}" if low == high else f"{name}{{{low},{high}}}"
 
 
-def template_gbnf(template: Template, names: Mapping[str, str] | None = None) -> str:
+def document_head(document: str) -> str:
+    """What stands before the response of a document that a template's grammar wrote, its last line break included.
+
+    Empty where the document has no response yet.
+    """
+    return document[: document.find(_RESPONSE) + 1]
+
+
+def template_gbnf(template: Template, names: Mapping[str, str] | None = None, head: str = "") -> str:
     """The GBNF grammar of `template`: pure and deterministic, root rule ``root``.
 
     Args:
         names: archetype id to its name in the request's language; an id without one stands for itself.
+        head: the beginning of a document of this template, as :func:`document_head` gives it: every document of the
+            grammar begins so, and only its response, and fields behind that, are free.
 
     Raises:
         GrammarError: a name that can't be written (a quote, a comma, a line break …), or too few different names.
@@ -240,12 +252,32 @@ def template_gbnf(template: Template, names: Mapping[str, str] | None = None) ->
     writer = _Writer()
 
     def root() -> str:
-        parts = ['"scene:\\n"']
-        for key, spec in template.fields.items():
+        parts = [_literal(head or "scene:\n")]
+        keys = list(template.fields)
+        for key in keys[keys.index("response") :] if head else keys:
+            spec = template.fields[key]
             name = key.replace("_", "-")
             writer.rule(name, _once(writer.field, key, spec, offered))
             parts.append(f"{name}?" if spec.optional else name)
         return " ".join(parts)
+
+    writer.rule("root", root)
+    return writer.text()
+
+
+def pvq_gbnf(keys: Sequence[str], max_chars: int) -> str:
+    """The GBNF grammar of a short YAML mapping that fills in a request (PVQ): one quoted text for each key, in order.
+
+    Args:
+        keys: the keys; a ``tension`` is two texts around `` vs ``.
+        max_chars: of each text.
+    """
+    writer = _Writer()
+
+    def root() -> str:
+        text = writer.quoted(max_chars)
+        values = {key: f'{text} " vs " {text}' if key == "tension" else text for key in keys}
+        return " ".join(f'"{key}: \\"" {value} "\\"\\n"' for key, value in values.items())
 
     writer.rule("root", root)
     return writer.text()

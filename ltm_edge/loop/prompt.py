@@ -64,6 +64,8 @@ def fit_prompt(
     n_ctx: int,
     max_tokens: int,
     recalled: str = "",
+    manner: str = "",
+    again: str = "",
     known: Sequence[Known] = (),
     dropped: int = 0,
 ) -> FittedPrompt:
@@ -71,6 +73,8 @@ def fit_prompt(
 
     Args:
         recalled: what the memory brings up for the turn.
+        manner: the directives of the turn's channels.
+        again: the critics' questions to the draft before.
         known: texts read before, whose tokens are taken as they were where the prompt begins with one.
         dropped: oldest turns that were left out before, and stay out.
 
@@ -80,7 +84,9 @@ def fit_prompt(
     room = wanted = n_ctx - max_tokens
     dropped = min(dropped, len(history))
     while True:
-        rendered = _render(composer.messages(history[dropped:], pvq, template, lang, recalled), vocabulary)
+        rendered = _render(
+            composer.messages(history[dropped:], pvq, template, lang, recalled, manner, again), vocabulary
+        )
         tokens = _tokenize(rendered, vocabulary, known)
         if len(tokens) <= wanted or (len(tokens) <= room and dropped >= len(history)):
             return FittedPrompt(tokens, rendered, dropped)

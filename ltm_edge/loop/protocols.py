@@ -4,7 +4,7 @@ bring their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,12 +15,14 @@ from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
 __all__ = [
+    "AnyOrder",
     "DraftPass",
     "Kept",
     "Memory",
     "MemoryPolicy",
     "Recalled",
     "RememberedScene",
+    "ScoredPass",
     "Tokens",
     "Vocabulary",
     "Writer",
@@ -53,6 +55,14 @@ class DraftPass(Protocol):
         """The pass as it stands in a turn's trace."""
 
 
+class ScoredPass(Protocol):
+    """Log-probabilities of given continuations."""
+
+    @property
+    def logprobs(self) -> Sequence[npt.NDArray[np.float32]]:
+        """Natural logarithms for each continuation's tokens, float32 [m] each."""
+
+
 class Vocabulary(Protocol):
     """The model's vocabulary and chat format."""
 
@@ -82,6 +92,30 @@ class Vocabulary(Protocol):
         """The messages in one of llama.cpp's own formats, or None."""
 
 
+class AnyOrder(Protocol):
+    """One answer to write."""
+
+    @property
+    def prompt(self) -> Tokens:
+        """Tokens before it."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that it may take."""
+
+    @property
+    def sampling(self) -> Any:
+        """How tokens are chosen."""
+
+    @property
+    def gbnf(self) -> str:
+        """Its grammar; empty for free text."""
+
+    @property
+    def references(self) -> Sequence[Tokens]:
+        """Texts that it is likely to repeat."""
+
+
 class Writer(Protocol):
     """One context that writes documents."""
 
@@ -89,16 +123,17 @@ class Writer(Protocol):
     def n_ctx(self) -> int:
         """Tokens that the context holds."""
 
-    def write(
+    def write_many(
         self,
-        prompt: Tokens,
+        orders: Sequence[AnyOrder],
         *,
-        max_tokens: int,
-        sampling: Any,
-        gbnf: str = "",
-        on_text: Callable[[str], None] | None = None,
-    ) -> DraftPass:
-        """Write up to ``max_tokens`` after ``prompt``."""
+        adapters: Any = None,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> Sequence[DraftPass]:
+        """Write several answers at once, under one mix of adapters; None: the base."""
+
+    def score(self, requests: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Sequence[ScoredPass]:
+        """Log-probabilities of continuations (int32 [m] each) behind prompts (int32 [n]); none if it was cancelled."""
 
     def rebase(self, tokens: Tokens, keep: int, count: int) -> int:
         """Take ``count`` tokens behind the first ``keep`` out of what is cached; returns how many moved."""
@@ -128,6 +163,10 @@ class RememberedScene(Protocol):
     @property
     def text(self) -> str:
         """What the person said."""
+
+    @property
+    def strength(self) -> float:
+        """How often it has helped, 0 to 1."""
 
     @property
     def echo(self) -> bool:
@@ -221,6 +260,9 @@ class Memory(Protocol):
         at: datetime | None,
     ) -> Kept:
         """Store a turn durably."""
+
+    def meanings(self, numbers: Sequence[int], /) -> Mapping[int, npt.NDArray[np.float32]]:
+        """Vectors of scenes by their numbers, float32 [dim]; those that have none are left out."""
 
     def get(self, reference: int, /) -> RememberedScene | None:
         """A scene by its number."""

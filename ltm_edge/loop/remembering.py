@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from ltm_edge.errors import LtmError
+from ltm_edge.loop.orientation import Pull
 from ltm_edge.loop.protocols import Memory, Recalled, Vocabulary
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
@@ -35,6 +38,7 @@ class Reminder:
         shown: ids of scenes that earlier turns brought up and that still stand in the prompt.
         trace: for the turn's trace, part ``memory``.
         notices: sentences for the user.
+        hits: the scenes themselves.
     """
 
     text: str = ""
@@ -42,6 +46,12 @@ class Reminder:
     shown: tuple[int, ...] = ()
     trace: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    hits: tuple[Recalled, ...] = ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was said and answered in the scenes."""
+        return tuple(text for hit in self.hits for text in (hit.scene.text, hit.scene.scene.response) if text)
 
 
 class Remembering:
@@ -112,7 +122,23 @@ class Remembering:
             "tokens": self._count(text) if text else 0,
             "ms": {"recall": _ms(start)},
         }
-        return Reminder(text, tuple(hit.scene.id for hit in hits), shown, trace, notices)
+        return Reminder(text, tuple(hit.scene.id for hit in hits), shown, trace, notices, tuple(hits))
+
+    def pull(self, reminder: Reminder) -> Pull | None:
+        """What the recalled scenes do to the field; None where nothing was recalled or nothing of it has a vector."""
+        if not reminder.hits:
+            return None
+        try:
+            found = self._memory.meanings([hit.scene.id for hit in reminder.hits])
+        except LtmError:  # recalling has said it already
+            return None
+        known = [hit.scene for hit in reminder.hits if hit.scene.id in found]
+        vectors = [found[scene.id] for scene in known]
+        if not vectors or len({len(vector) for vector in vectors}) > 1:
+            return None
+        scores = (hit.to_dict().get("score") for hit in reminder.hits)
+        best = max((float(score) for score in scores if isinstance(score, (int, float))), default=0.0)
+        return Pull(np.stack(vectors), [scene.strength for scene in known], min(max(best, 0.0), 1.0))
 
     def store(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ltm_edge.memory.words import is_question
+from ltm_edge.scene.words import is_question
 
 __all__ = ["Asking", "asking"]
 

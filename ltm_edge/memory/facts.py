@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ltm_edge.memory.words import content_stems, is_question, stems
+from ltm_edge.scene.words import content_stems, is_question, stems
 
 __all__ = ["Fact", "contradicts", "facts_of", "related_words"]
 

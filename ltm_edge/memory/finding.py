@@ -11,9 +11,9 @@ from ltm_edge.memory.recall import Query, Recaller, estimate_tokens
 from ltm_edge.memory.records import Policy, Recall, StoredScene
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.memory.vectors import Vectors
-from ltm_edge.memory.words import content_stems
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.pvq import Pvq
+from ltm_edge.scene.words import content_stems
 
 __all__ = ["find_scene", "list_scenes", "recall_scenes"]
 

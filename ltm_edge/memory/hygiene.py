@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ltm_edge.memory.facts import contradicts, facts_of
 from ltm_edge.memory.records import Policy, StoredScene
-from ltm_edge.memory.words import content_stems, is_question, jaccard, shingles, stems
+from ltm_edge.scene.words import content_stems, is_question, jaccard, shingles, stems
 
 __all__ = ["contradicted", "echo_share", "says_the_same", "used"]
 

@@ -13,8 +13,9 @@ from typing import Any
 from ltm_edge.errors import LtmError, MemoryStoreError
 from ltm_edge.memory.database import Database
 from ltm_edge.memory.records import SCENE, Link, StoredScene
-from ltm_edge.memory.words import WORDS_VERSION, content_stems, index_text, stems
+from ltm_edge.memory.words import WORDS_VERSION, index_text
 from ltm_edge.scene.record import Scene, split_names
+from ltm_edge.scene.words import content_stems, stems
 
 __all__ = ["STORE_NAME", "SceneStore", "fingerprint", "new_uid"]
 

@@ -1,28 +1,24 @@
 """Which template a request calls for: by likeness to the templates' anchor texts, letter by letter.
 
-Lexical and deterministic, so that it works with no embedder: cosine of character trigram counts, weighted by how few
-anchors a trigram occurs in (tf-idf), against the nearest anchors of each template.
+Lexical and deterministic, so that it works with no embedder: likeness of trigrams to the nearest anchors of each
+template. `ltm_edge.field.choose` does the same by meaning where there is an embedder.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ltm_edge.scene.trigrams import Trigrams
 from ltm_edge.schemas.template import Template
 
 __all__ = ["TemplateChoice", "choose_template"]
 
-_SAMPLE_CHARS = 2000
 _PHASE_BONUS = 0.05
 _ARCHETYPE_BONUS = 0.05
 # The nearest anchor says most; a second near one says that it was no accident.
 _NEAREST_WEIGHTS = (0.7, 0.3)
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +28,6 @@ class TemplateChoice:
     name: str
     scores: Mapping[str, float]
     why: str
-
-
-def _trigrams(text: str) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for word in _WORD.findall(text.casefold().replace("ё", "е")):
-        padded = f" {word} "
-        counts.update(padded[i : i + 3] for i in range(len(padded) - 2))
-    return counts
-
-
-def _vector(counts: Counter[str], rarity: Mapping[str, float], unknown: float) -> dict[str, float]:
-    weights = {gram: (1.0 + math.log(n)) * rarity.get(gram, unknown) for gram, n in counts.items()}
-    norm = math.sqrt(math.fsum(weight * weight for weight in weights.values()))
-    return {gram: weight / norm for gram, weight in weights.items()} if norm else {}
-
-
-def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    small, large = (one, other) if len(one) <= len(other) else (other, one)
-    return math.fsum(weight * large[gram] for gram, weight in small.items() if gram in large)
 
 
 def _anchors(template: Template, lang: str) -> tuple[str, ...]:
@@ -79,17 +56,13 @@ def choose_template(
     """
     if not templates:
         raise ValueError("no templates to choose from")
-    anchors = {name: [_trigrams(one) for one in _anchors(template, lang)] for name, template in templates.items()}
-    every = [counts for group in anchors.values() for counts in group]
-    seen: Counter[str] = Counter(gram for counts in every for gram in counts)
-    rarity = {gram: math.log((1 + len(every)) / (1 + n)) + 1.0 for gram, n in seen.items()}
-    unknown = math.log(1 + len(every)) + 1.0
-    request = _vector(_trigrams(text[:_SAMPLE_CHARS]), rarity, unknown)
+    anchors = {name: _anchors(template, lang) for name, template in templates.items()}
+    likeness = iter(Trigrams([text for texts in anchors.values() for text in texts]).likeness(text))
     scores: dict[str, float] = {}
     reasons: dict[str, list[str]] = {}
     for name, template in templates.items():
-        likeness = sorted((_cosine(request, _vector(one, rarity, unknown)) for one in anchors[name]), reverse=True)
-        score = math.fsum(weight * value for weight, value in zip(_NEAREST_WEIGHTS, likeness, strict=False))
+        nearest = sorted((next(likeness) for _ in anchors[name]), reverse=True)
+        score = math.fsum(weight * value for weight, value in zip(_NEAREST_WEIGHTS, nearest, strict=False))
         reasons[name] = [f"likeness {score:.2f}"]
         if phase is not None and phase in template.phases:
             score += _PHASE_BONUS

@@ -102,10 +102,16 @@ class PromptComposer:
         items = (f"{phrases.shares.get(_share(weight), '')} {text}".strip() for text, weight in ordered)
         return fill(phrases.manner, items=" ".join(items))
 
-    def turn_message(self, pvq: Pvq, template: Template, lang: str, recalled: str = "", manner: str = "") -> Message:
+    def again(self, questions: Sequence[str], lang: str) -> str:
+        """The critics' questions to a draft that they sent back, as they stand behind the request."""
+        return fill(self._prompts.of(lang).again, items=" ".join(questions)) if questions else ""
+
+    def turn_message(
+        self, pvq: Pvq, template: Template, lang: str, recalled: str = "", manner: str = "", again: str = ""
+    ) -> Message:
         """The user message of one turn: what the spine doesn't say yet, what is known, and the request as it is."""
         self._templates.setdefault(template.name, template)
-        return self._user(pvq, template, template.name, lang, recalled, manner)
+        return self._user(pvq, template, template.name, lang, recalled, manner, again)
 
     def messages(
         self,
@@ -115,6 +121,7 @@ class PromptComposer:
         lang: str,
         recalled: str = "",
         manner: str = "",
+        again: str = "",
     ) -> list[Message]:
         """The whole chat for one turn.
 
@@ -124,13 +131,14 @@ class PromptComposer:
             template, lang: of this turn.
             recalled: what the memory brings up for it, as :meth:`recalled` puts it.
             manner: the directives of its channels, as :meth:`manner` puts them.
+            again: the critics' questions to the draft before, as :meth:`again` puts them.
         """
         chat = self.spine_messages()
         for turn in history:
             if turn.document.strip():
                 chat.append(self._past(turn))
                 chat.append(Message("assistant", turn.document))
-        chat.append(self.turn_message(pvq, template, lang, recalled, manner))
+        chat.append(self.turn_message(pvq, template, lang, recalled, manner, again))
         return chat
 
     def _compose_spine(self, system_extra: str | None) -> tuple[Message, ...]:
@@ -162,7 +170,14 @@ class PromptComposer:
         return self._user(pvq, self._templates.get(turn.template), turn.template, turn.lang, recalled, manner)
 
     def _user(
-        self, pvq: Pvq, template: Template | None, name: str, lang: str, recalled: str = "", manner: str = ""
+        self,
+        pvq: Pvq,
+        template: Template | None,
+        name: str,
+        lang: str,
+        recalled: str = "",
+        manner: str = "",
+        again: str = "",
     ) -> Message:
         phrases = self._prompts.of(lang)
         head: list[str] = []
@@ -181,7 +196,8 @@ class PromptComposer:
             head.append(fill(phrases.known, items="; ".join(known)))
         if manner:
             head.append(manner)
-        return Message("user", "\n\n".join(["\n".join(head), pvq.text]) if head else pvq.text)
+        # What changes from draft to draft stands last, so that everything before it is read once.
+        return Message("user", "\n\n".join(part for part in ("\n".join(head), pvq.text, again) if part))
 
     def _known(self, pvq: Pvq, lang: str) -> list[str]:
         phrases = self._prompts.of(lang)

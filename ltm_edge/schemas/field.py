@@ -1,4 +1,4 @@
-"""The field architecture (`field_architecture.yaml`): zones, the links between them, and the archetypes' names."""
+"""The field architecture (`field_architecture.yaml`): zones and links, archetypes, phases, and how the field moves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,20 @@ from ltm_edge.schemas.check import (
 from ltm_edge.schemas.template import name_problem
 from ltm_edge.schemas.yaml import YamlDocument, load_yaml
 
-__all__ = ["Archetype", "ChannelZone", "FieldArchitecture", "Link", "MemoryZone", "WillZone", "Zone", "parse_field"]
+__all__ = [
+    "Archetype",
+    "ChannelZone",
+    "Choosing",
+    "Dynamics",
+    "FieldArchitecture",
+    "Link",
+    "MemoryZone",
+    "PhaseAnchors",
+    "Routes",
+    "WillZone",
+    "Zone",
+    "parse_field",
+]
 
 
 def _sayable(value: Mapping[str, str]) -> Mapping[str, str]:
@@ -56,6 +69,7 @@ class ZoneSampling:
 _Number = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,2})$")]
 Gain = Annotated[float, Strict(), Field(ge=-16.0, le=16.0)]
 HeadGates: TypeAlias = Annotated[Mapping[_Number, Mapping[_Number, Gain]], Field(max_length=1000)]
+Prior = Annotated[float, Strict(), Field(ge=-1.0, le=1.0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,8 @@ class ChannelZone:
     """A semantic channel (семантический канал): one way of answering.
 
     At the level of heads it acts through its adapter: a learned LoRA, and gains on single heads of the attention
-    output by layer and head (`head_gates`), both of which `ltm-edge convert` makes into one file.
+    output by layer and head (`head_gates`), both of which `ltm-edge convert` makes into one file. `archetypes` says how
+    much an archetype of the request favours it (1) or speaks against it (-1).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -74,6 +89,7 @@ class ChannelZone:
     head_gates: HeadGates = field(default_factory=dict)
     max_scale: Annotated[float, Strict(), Field(ge=0.0, le=4.0)] = 1.0
     sampling: ZoneSampling = field(default_factory=ZoneSampling)
+    archetypes: Mapping[Name, Prior] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +132,84 @@ class Archetype:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseAnchors:
+    """Texts to recognise a phase by."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    anchors: LangTexts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics:
+    """How the field moves (`ltm_edge.field.state`, `ltm_edge.field.gravity`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    rate: Fraction = 0.5
+    gravity: Fraction = 0.05
+    capture: Fraction = 0.25
+    reached: Fraction = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """How activation spreads over the links, and how much archetypes weigh (`ltm_edge.field.router`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    steps: Annotated[Whole, Field(ge=0, le=16)] = 2
+    damping: Fraction = 0.5
+    prior: Fraction = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """What decides about a template, an archetype or a phase (`ltm_edge.field.lift`, `ltm_edge.field.choose`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    nearest: Annotated[Whole, Field(ge=1, le=100)] = 5
+    field: Fraction = 0.2
+    phase: Fraction = 0.05
+    archetype: Fraction = 0.03
+    refuse_above: Fraction = 0.45
+    refuse_above_letters: Fraction = 0.3
+    archetypes: Annotated[Whole, Field(ge=0, le=8)] = 2
+    archetype_above: Fraction = 0.25
+    scene_above: Fraction = 0.6
+
+
+@dataclass(frozen=True, slots=True)
 class FieldArchitecture:
-    """The field's map: zones of thinking (зоны мышления) and how they are linked."""
+    """The field's map: zones of thinking (зоны мышления), how they are linked, and how the field moves.
+
+    `wishes` are beginnings that make the rest of a clause a goal, such as "I want to", by language.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     version: Whole
     zones: Annotated[Mapping[Name, Annotated[Zone, Field(discriminator="kind")]], Field(min_length=1, max_length=64)]
     links: Annotated[tuple[Link, ...], Field(max_length=1024)] = ()
     archetypes: Annotated[Mapping[Name, Archetype], Field(max_length=256)] = field(default_factory=dict)
+    phases: Mapping[Literal["myth", "drama", "logic", "irony"], PhaseAnchors] = field(default_factory=dict)
+    wishes: LangTexts = field(default_factory=dict)
+    dynamics: Dynamics = field(default_factory=Dynamics)
+    routes: Routes = field(default_factory=Routes)
+    choosing: Choosing = field(default_factory=Choosing)
 
     @property
     def channels(self) -> dict[str, ChannelZone]:
         """The channels among the zones, in the order of the file."""
         return {name: zone for name, zone in self.zones.items() if isinstance(zone, ChannelZone)}
 
+    @property
+    def decay(self) -> float:
+        """What is left of the will's pull after a turn; 0 where there is no zone of will."""
+        return max((zone.decay for zone in self.zones.values() if isinstance(zone, WillZone)), default=0.0)
+
     def archetype_names(self, lang: str) -> dict[str, str]:
         """Archetype id to its name in `lang`; the id itself, with blanks for underscores, where it has none."""
         return {key: one.names.get(lang, key.replace("_", " ")) for key, one in self.archetypes.items()}
 
 
-def _check_links(document: YamlDocument, architecture: FieldArchitecture) -> None:
+def _check_names(document: YamlDocument, architecture: FieldArchitecture) -> None:
     problems = []
     seen: dict[tuple[str, str], int] = {}
     for i, link in enumerate(architecture.links):
@@ -150,6 +224,11 @@ def _check_links(document: YamlDocument, architecture: FieldArchitecture) -> Non
             message = f"links {link.source} to {link.target} again, as links[{seen[pair]}] does"
             problems.append(document.problem(("field", "links", i), message))
         seen.setdefault(pair, i)
+    for name, zone in architecture.channels.items():
+        for archetype in zone.archetypes:
+            if archetype not in architecture.archetypes:
+                message = f"no archetype named {archetype!r}{nearest(archetype, list(architecture.archetypes))}"
+                problems.append(document.problem(("field", "zones", name, "archetypes", archetype), message))
     if problems:
         raise SchemaError(problems)
 
@@ -163,5 +242,5 @@ def parse_field(text: str | bytes, where: str = "<string>") -> FieldArchitecture
     document = load_yaml(text, where)
     take_root(document, "field")
     architecture: FieldArchitecture = check_record(FieldArchitecture, document, ("field",))
-    _check_links(document, architecture)
+    _check_names(document, architecture)
     return architecture

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from ltm_edge.schemas.check import STRICT, Language, Name, Text, Whole, check_record, take_root
 from ltm_edge.schemas.yaml import load_yaml
 
-__all__ = ["LanguagePrompts", "ProbeWords", "Prompts", "fill", "parse_prompts"]
+__all__ = ["LanguagePrompts", "ProbeWords", "Prompts", "RefusalWords", "RemarkWords", "fill", "parse_prompts"]
 
 PLACEHOLDERS = ("template", "about", "directive", "fields", "items")
 
@@ -61,6 +61,54 @@ class ProbeWords:
     )
 
 
+Critiqued = Mapping[Name, Text]
+"""Texts by the name of a critic's signal, or of the critic."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalWords:
+    """A reasoned refusal (отказ) where no draft was good enough: an opening, what is missing, and one question."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    opening: Text = "I would rather not pretend to have an answer to this yet."
+    missing: Critiqued = field(
+        default_factory=lambda: {
+            "insight_seeker": "All I could write was general and had nothing of yours in it.",
+            "obstructio": "What I wrote went past what you asked.",
+            "recursia": "What I wrote went in circles.",
+        }
+    )
+    questions: Critiqued = field(
+        default_factory=lambda: {
+            "insight_seeker": "What have you tried already?",
+            "obstructio": "What would you like to have in hand when we are done?",
+            "recursia": "What has changed since it was last talked about?",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RemarkWords:
+    """The remark on an answer, made from the critics' verdicts.
+
+    `{items}` are what they objected to.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    objections: Critiqued = field(
+        default_factory=lambda: {
+            "insight_seeker": "it added little of its own",
+            "obstructio": "it went past the question",
+            "recursia": "it went in circles",
+        }
+    )
+    revised: Annotated[Phrase, AfterValidator(_with_items)] = (
+        "I wrote this again, since of the first draft I found: {items}."
+    )
+    kept: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}, but could not write it better."
+    stood: Text = "The critics let the first draft stand."
+
+
 @dataclass(frozen=True, slots=True)
 class LanguagePrompts:
     """The phrases of one language.
@@ -77,7 +125,11 @@ class LanguagePrompts:
         shares: what stands before a directive whose channel has most, some or little of the weight.
         labels: what the known fields are called in that list; fields without a label are left out of it.
         phases: what the phases are called.
+        infer: the system message that asks what a request leaves open, where the overlay has the model asked.
+        again: what is added to a request whose draft the critics sent back; `{items}` are their questions.
         probe: how critics ask the model about a draft.
+        refusal: what a refusal is made of where no draft was good enough.
+        remark: what is said about an answer that the critics objected to.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -93,7 +145,14 @@ class LanguagePrompts:
     )
     labels: Mapping[KnownKey, Text] = field(default_factory=dict)
     phases: Mapping[Phase, Text] = field(default_factory=dict)
+    infer: Text = (
+        "Read the message. Write what pulls the person in two directions, what it turns on, and what they want, "
+        "each in a few words."
+    )
+    again: Annotated[Phrase, AfterValidator(_with_items)] = "(Mind this: {items})"
     probe: ProbeWords = field(default_factory=ProbeWords)
+    refusal: RefusalWords = field(default_factory=RefusalWords)
+    remark: RemarkWords = field(default_factory=RemarkWords)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ltm_edge.cli.session_api import OnToken
+from ltm_edge.cli.session_api import OnEvent, OnToken
 from ltm_edge.errors import Cancelled, InputError
+from ltm_edge.loop.events import Replaced, Stage
+from ltm_edge.overlay_set import load_overlay
 from ltm_edge.scene.record import Scene
 from ltm_edge.scene_memory import SceneMemory
 from ltm_edge.settings import Settings
@@ -32,6 +34,7 @@ class FakeReply:
     trace: dict[str, Any]
     partial: bool
     form: str
+    remark: str = ""
 
 
 @dataclass
@@ -40,6 +43,9 @@ class FakeTemplate:
 
 
 TEMPLATES = {"initiation": FakeTemplate("something begins"), "mirror": FakeTemplate("one sees oneself")}
+
+
+FIELD = load_overlay().field
 
 
 class FakeSession:
@@ -60,7 +66,16 @@ class FakeSession:
     def settings(self) -> dict[str, Any]:
         return self._settings.to_dict()
 
-    def send(self, request: Any, /, *, on_token: OnToken | None = None, form: str | None = None) -> FakeReply:
+    def send(
+        self,
+        request: Any,
+        /,
+        *,
+        on_token: OnToken | None = None,
+        on_event: OnEvent | None = None,
+        form: str | None = None,
+        council: str | None = None,
+    ) -> FakeReply:
         text = request if isinstance(request, str) else request.text
         assert not self.closed
         self._cancel.clear()
@@ -91,6 +106,12 @@ class FakeSession:
                     sys.stderr.flush()
                 assert self._cancel.wait(30), "nobody cancelled"
                 break
+        remark = ""
+        if text.startswith("revised") and on_event is not None:  # the response is written anew
+            on_event(Stage("revise", "obstructio"))
+            document = written = written.replace("You said", "Once more, you said")
+            answer, remark = answer.replace("You said", "Once more, you said"), "It went past the question."
+            on_event(Replaced(document, "obstructio"))
         partial = written != document
         shown = {
             "yaml": written,
@@ -125,13 +146,22 @@ class FakeSession:
             if self._settings.memory == "on" and not partial:
                 added = self.memory.add(Scene.from_yaml(document), text=text, session=self.name or "unnamed")
                 trace["memory"]["stored"] = {"id": added.id, "status": added.status}
+        if council == "on":
+            trace["consilium"] = {
+                "why": "asked for",
+                "chosen": "poet",
+                "drafts": [
+                    {"channel": name, "document": document, "score": score, "will": 0.0, "apart": 0.25, "verdicts": []}
+                    for name, score in (("poet", 0.75), ("ironist", 0.5))
+                ],
+            }
         self._history.append(Turn(text, written, shown, "initiation", "en", partial, trace))
-        return FakeReply(shown, written, trace, partial, form)
+        return FakeReply(shown, written, trace, partial, form, remark)
 
-    def regenerate(self, *, on_token: OnToken | None = None) -> FakeReply:
+    def regenerate(self, *, on_token: OnToken | None = None, on_event: OnEvent | None = None) -> FakeReply:
         turn = self._history.pop()
         self._again += 1
-        return self.send(turn.request, on_token=on_token)
+        return self.send(turn.request, on_token=on_token, on_event=on_event)
 
     def cancel(self) -> None:
         self._cancel.set()
@@ -143,7 +173,7 @@ class FakeSession:
         self._history.clear()
 
     def set(self, key: str, value: Any, /) -> None:
-        self._settings = self._settings.changed({key: value}, templates=TEMPLATES, languages=("en", "ru"))
+        self._settings = self._settings.changed({key: value}, templates=TEMPLATES, languages=("en", "ru"), field=FIELD)
 
     def close(self) -> None:
         self.closed = True
@@ -158,6 +188,10 @@ class FakeBundle:
     @property
     def templates(self) -> Mapping[str, FakeTemplate]:
         return TEMPLATES
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(FIELD.channels)
 
     @property
     def model_info(self) -> Mapping[str, Any]:

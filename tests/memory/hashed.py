@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from ltm_edge.memory.protocols import Floats
-from ltm_edge.memory.words import content_stems
+from ltm_edge.scene.words import content_stems
 
 # Words of one meaning share a stem here, so that tests can ask with other words than were told.
 SYNONYMS = {"dog": "pet", "cat": "pet", "puppy": "pet"}

@@ -1,0 +1,81 @@
+"""Which template a request calls for: likeness to its anchors, phase, archetypes, and where the field stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from ltm_edge.scene.choose import TemplateChoice
+from ltm_edge.schemas.field import Choosing
+from ltm_edge.schemas.template import Template
+
+__all__ = ["REFUSAL", "How", "choose", "refuses"]
+
+REFUSAL = "refusal"
+"""The template of what should not be done; it is chosen above a threshold of its own."""
+
+How: TypeAlias = Literal["embeddings", "letters"]
+
+
+def refuses(scores: Mapping[str, float], how: How, choosing: Choosing) -> bool:
+    """Whether a request is to be refused: it is alike enough to the refusal's anchors, and more than to all others."""
+    likeness = scores.get(REFUSAL)
+    if likeness is None:
+        return False
+    least = choosing.refuse_above if how == "embeddings" else choosing.refuse_above_letters
+    others = max((score for name, score in scores.items() if name != REFUSAL), default=-1.0)
+    return likeness >= least and likeness >= others
+
+
+def choose(
+    scores: Mapping[str, float],
+    templates: Mapping[str, Template],
+    choosing: Choosing,
+    *,
+    refuse: bool = False,
+    phase: str | None = None,
+    archetypes: Sequence[str] = (),
+    fallback: str | None = None,
+) -> TemplateChoice:
+    """The template that scores best.
+
+    To a template's likeness come `phase` if it is of the request's phase and `archetype` for each archetype they
+    share. The refusal gets neither: it is chosen where the request is to be refused (see :func:`refuses`), and never
+    otherwise, unless there is no other template.
+
+    Args:
+        scores: likeness of the request to the templates' anchors, by name; one that is missing counts as 0.
+        choosing: the weights.
+        refuse: the request is to be refused.
+        phase, archetypes: of the request.
+        fallback: the choice where nothing is alike; the first template if None.
+
+    Raises:
+        ValueError: no templates.
+    """
+    if not templates:
+        raise ValueError("no templates to choose from")
+    likeness = {name: scores.get(name, 0.0) for name in templates}
+    if REFUSAL in templates and refuse:
+        return TemplateChoice(REFUSAL, likeness, f"likeness {likeness[REFUSAL]:.2f}, enough to refuse")
+    open_ = [name for name in templates if name != REFUSAL] or list(templates)
+    first = fallback if fallback in open_ else open_[0]
+    total = dict(likeness)
+    reasons = {name: [f"likeness {value:.2f}"] for name, value in likeness.items()}
+    for name in open_:
+        template = templates[name]
+        if phase is not None and phase in template.phases:
+            total[name] += choosing.phase
+            reasons[name].append(f"phase {phase}")
+        shared = [one for one in archetypes if one in template.archetypes]
+        if shared:
+            total[name] = math.fsum((total[name], choosing.archetype * len(shared)))
+            reasons[name].append(f"archetype {', '.join(shared)}")
+    total = {name: round(value, 6) for name, value in total.items()}
+    best = max(total[name] for name in open_)
+    if max(likeness[name] for name in open_) <= 0.0 and total[first] == best:
+        return TemplateChoice(first, total, "nothing is alike; the fallback")
+    # Ties go to the fallback, then to the earlier name, so that the choice never depends on chance or order.
+    name = first if total[first] == best else min(name for name in open_ if total[name] == best)
+    return TemplateChoice(name, total, "; ".join(reasons[name]))

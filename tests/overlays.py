@@ -1,0 +1,37 @@
+"""Overlays for tests: the packaged one with some of its switches thrown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltm_edge.overlay_set import packaged_documents
+
+# Everything that is more than one constrained answer.
+PLAIN: dict[str, Any] = {
+    "pvq": {"infer": "off"},
+    "self_loop": {"enabled": False},
+    "critics": {name: {"enabled": False} for name in ("insight_seeker", "obstructio", "recursia")},
+    "consilium": {"enabled": "never"},
+    "routing": {"inputs": False, "heads": False},
+}
+
+
+def overlay_folder(folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A folder with the packaged switchboard, changed; the other files stay the packaged ones."""
+    config = yaml.safe_load(packaged_documents()["ltm_overlay_config.yaml"])
+    _merge(config["ltm_overlay"], changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ltm_overlay_config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), "utf-8")
+    return folder
+
+
+def _merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
