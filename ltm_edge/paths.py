@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-__all__ = ["cache_dir", "data_dir"]
+from ltm_edge.errors import InputError
+
+__all__ = ["cache_dir", "data_dir", "memory_folder"]
 
 
 def data_dir() -> Path:
@@ -28,3 +31,16 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("ltm-edge", appauthor=False))
+
+
+def memory_folder(name: str = "default") -> Path:
+    """The folder of a memory in the user's data folder; it may not exist yet.
+
+    Raises:
+        InputError: the name could leave the folder of memories.
+    """
+    if not re.fullmatch(r"[^\W_][\w.-]{0,63}", name) or name.endswith(".") or ".." in name:
+        raise InputError(
+            f"memory name {name!r}: use 1 to 64 letters, digits or . _ -, starting with a letter or a digit"
+        )
+    return data_dir() / "memory" / name

@@ -7,63 +7,39 @@ survive a fork: open it again in the child.
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO
 
 from ltm_edge.errors import InputError, MemoryStoreError
 from ltm_edge.memory import consolidate as levels
 from ltm_edge.memory import folders, forgetting
 from ltm_edge.memory.adding import NewScene, SceneWriter
 from ltm_edge.memory.chains import Chain, chain_of
+from ltm_edge.memory.counting import ArchetypeCount, ChainCount, Counters
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
+from ltm_edge.memory.exclusive import exclusive
 from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
-from ltm_edge.memory.integration_log import IntegrationLog
+from ltm_edge.memory.integration_log import IntegrationLog, logged
 from ltm_edge.memory.integrator import Integrator
+from ltm_edge.memory.log_entries import LogEntry
 from ltm_edge.memory.protocols import CountTokens, Embedder, Floats, Notice, Progress, Summarise
 from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
 from ltm_edge.memory.store import STORE_NAME, SceneStore
 from ltm_edge.memory.vectors import BATCH, MakesEmbedder, Vectors
-from ltm_edge.paths import data_dir
+from ltm_edge.paths import memory_folder
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 
 __all__ = ["Chain", "SceneMemory", "memory_folder"]
 
 Moment = datetime | float | int | None
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def memory_folder(name: str = "default") -> Path:
-    """The folder of a memory in the user's data folder; it may not exist yet.
-
-    Raises:
-        InputError: the name could leave the folder of memories.
-    """
-    if not re.fullmatch(r"[^\W_][\w.-]{0,63}", name) or name.endswith(".") or ".." in name:
-        raise InputError(
-            f"memory name {name!r}: use 1 to 64 letters, digits or . _ -, starting with a letter or a digit"
-        )
-    return data_dir() / "memory" / name
-
-
-def _exclusive(method: Method) -> Method:
-    @functools.wraps(method)
-    def call(self: SceneMemory, *args: Any, **kwargs: Any) -> Any:
-        with self._lock:
-            self._check()
-            return method(self, *args, **kwargs)
-
-    return call  # type: ignore[return-value]
 
 
 class SceneMemory:
@@ -92,8 +68,10 @@ class SceneMemory:
         self._notice = notice
         self._progress = progress
         self._vectors = Vectors(store, folder, embedders, policy, notice, progress, fill)
-        self._recaller = Recaller(store, policy, {name.casefold(): key for name, key in archetype_ids.items()})
-        self._integrator = Integrator(store, policy)
+        folded = {name.casefold(): key for name, key in archetype_ids.items()}
+        self._recaller = Recaller(store, policy, folded)
+        self._counters = Counters(store, folded)
+        self._integrator = Integrator(store, policy, self._counters)
         self._writer = SceneWriter(store, policy, self._vectors, self._integrator)
         self._log = IntegrationLog(folder)
         self._lock = threading.RLock()
@@ -152,7 +130,7 @@ class SceneMemory:
 
     # Adding.
 
-    @_exclusive
+    @exclusive
     def add(
         self,
         scene: Scene,
@@ -169,13 +147,15 @@ class SceneMemory:
         at: Moment = None,
         keys: Sequence[str] = (),
         pinned: bool = False,
+        score: float | None = None,
     ) -> Added:
         """Store one turn, whole or not at all; it is on disk when this returns.
 
         What was recalled for the turn is not stored as new: a response that repeats it is kept as part of the turn but
         never found by it, and a turn in which nothing is new only strengthens the scene it repeats. A turn that says
         the same as an older one strengthens that. One that contradicts an older one supersedes it, which stays
-        readable. Recalled scenes whose words the response took up grow stronger.
+        readable. Recalled scenes whose words the response took up grow stronger. The turn counts for the archetypes
+        and the chain of the scene that holds it, unless it is lore or was imported.
 
         Args:
             scene: the accepted scene.
@@ -188,10 +168,11 @@ class SceneMemory:
             at: when it was told; None: now, a number is seconds since 1970.
             keys: further words it is found by.
             pinned: always a candidate, never decays.
+            score: the critics' mean score of the scene, from 0 to 1; None: it wasn't judged.
 
         Raises:
             MemoryStoreError: read-only, disk full, damaged, or in use by another process for too long.
-            InputError, SchemaError: the scene or the text isn't one.
+            InputError, SchemaError: the scene, the text or the score isn't one.
         """
         new = NewScene.checked(
             scene,
@@ -204,10 +185,11 @@ class SceneMemory:
             at=microseconds(at),
             keys=tuple(keys),
             pinned=pinned,
+            score=score,
         )
         return self._writer.add(new, recalled, shown, replaces)
 
-    @_exclusive
+    @exclusive
     def edit(
         self,
         number: int,
@@ -226,7 +208,7 @@ class SceneMemory:
         new = self._writer.edit(self._get(number), scene, text, keys, microseconds(at))
         return Added(new, "added", (number,))
 
-    @_exclusive
+    @exclusive
     def pin(self, number: int, pinned: bool = True, *, at: Moment = None) -> None:
         """Pin a scene, so that it is always a candidate and never decays, or unpin it.
 
@@ -242,13 +224,13 @@ class SceneMemory:
             )
             self._store.event("pinned" if pinned else "unpinned", number, moment)
 
-    @_exclusive
+    @exclusive
     def strengthen(self, numbers: Iterable[int], *, by: str = "use", at: Moment = None) -> None:
         """Strengthen scenes that proved useful; `by` says how and stands in the integration log."""
         with self._store.transaction():
             self._integrator.strengthen(numbers, by=by, at=microseconds(at))
 
-    @_exclusive
+    @exclusive
     def weaken(self, numbers: Iterable[int], *, by: str = "use", at: Moment = None) -> None:
         """Halve the strength of scenes that misled."""
         with self._store.transaction():
@@ -256,7 +238,7 @@ class SceneMemory:
 
     # Finding.
 
-    @_exclusive
+    @exclusive
     def recall(
         self,
         query: Pvq | str,
@@ -310,12 +292,12 @@ class SceneMemory:
             least=least,
         )
 
-    @_exclusive
+    @exclusive
     def meanings(self, numbers: Sequence[int]) -> dict[int, Floats]:
         """Vectors of the scenes' meaning by id, float32 [dim]; scenes that have none are left out."""
         return self._vectors.meanings(numbers)
 
-    @_exclusive
+    @exclusive
     def get(self, reference: int | str) -> StoredScene | None:
         """A scene by its id, its uid or the beginning of its uid (six digits at least); None where there is none.
 
@@ -324,7 +306,7 @@ class SceneMemory:
         """
         return find_scene(self._store, reference)
 
-    @_exclusive
+    @exclusive
     def scenes(
         self,
         *,
@@ -337,12 +319,12 @@ class SceneMemory:
         """Scenes, newest first."""
         return list_scenes(self._store, session, level, pinned, history, limit)
 
-    @_exclusive
+    @exclusive
     def links(self, number: int | None = None) -> list[Link]:
         """Links from and to a scene, or all."""
         return self._store.links(number)
 
-    @_exclusive
+    @exclusive
     def chain(self, number: int) -> Chain:
         """The chain that a scene stands in: all before and after it, and the summaries above.
 
@@ -357,9 +339,24 @@ class SceneMemory:
             raise InputError(f"no scene {number} in {self.folder}; `ltm-edge memory list` shows them")
         return found
 
+    @exclusive
+    def archetypes(self) -> list[ArchetypeCount]:
+        """How often each archetype was accepted, when last and how well judged; the most accepted first."""
+        return self._counters.archetypes()
+
+    @exclusive
+    def chains(self) -> list[ChainCount]:
+        """How many turns of each chain were accepted, when last and how well judged; the latest first."""
+        return self._counters.chains()
+
+    @exclusive
+    def log(self) -> list[LogEntry]:
+        """What was accepted, strengthened, weakened, superseded, consolidated and forgotten; oldest first."""
+        return logged(self._store, self._counters)
+
     # Forgetting.
 
-    @_exclusive
+    @exclusive
     def forget(
         self,
         *numbers: int,
@@ -393,7 +390,7 @@ class SceneMemory:
 
     # Levels.
 
-    @_exclusive
+    @exclusive
     def consolidate(
         self,
         *,
@@ -430,32 +427,32 @@ class SceneMemory:
 
     # The folder as a whole.
 
-    @_exclusive
+    @exclusive
     def compact(self) -> None:
         """Rewrite all files without what was deleted, and drop vectors of embedders that aren't used any more.
 
         Raises:
             MemoryStoreError: another process is using the memory, or there is no room for a second copy.
         """
-        self._log.follow(self._store)
+        self._log.rewrite(self._store)
         folders.compact(self._store, self._vectors, self.folder)
 
-    @_exclusive
+    @exclusive
     def verify(self) -> list[str]:
         """What is wrong with the memory; nothing where all is well."""
         return folders.problems(self._store, self._vectors)
 
-    @_exclusive
+    @exclusive
     def stats(self) -> Stats:
         """Figures of the memory."""
         return folders.figures(self._store, self.folder)
 
-    @_exclusive
+    @exclusive
     def export(self, file: IO[str]) -> int:
         """Write every scene and link as JSON Lines; returns the number of scenes. An import of it loses nothing."""
         return export_scenes(self._store, file)
 
-    @_exclusive
+    @exclusive
     def import_(
         self, file: IO[bytes], *, name: str = "<import>", skip_bad: bool = False, progress: Progress | None = None
     ) -> Imported:
@@ -475,7 +472,7 @@ class SceneMemory:
         self.fill(progress)
         return done
 
-    @_exclusive
+    @exclusive
     def export_file(self, path: str | os.PathLike[str]) -> int:
         """Write an export to a file, which it replaces as a whole; returns the number of scenes.
 
@@ -484,7 +481,7 @@ class SceneMemory:
         """
         return folders.export_file(self._store, Path(path))
 
-    @_exclusive
+    @exclusive
     def export_faiss(self, folder: str | os.PathLike[str]) -> int:
         """Write the scenes that the first embedder covers as a FAISS folder; returns how many.
 
@@ -504,12 +501,8 @@ class SceneMemory:
         source = Path(path)
         foreign = foreign_scenes(source)
         if foreign is not None:
-            done = Imported()
-            for scene, known in foreign:
-                added = self.add(scene, **known)
-                done.scenes += added.status == "added"
-                done.known += added.status != "added"
-            return done
+            new = [self.add(scene, **known).status == "added" for scene, known in foreign]
+            return Imported(scenes=sum(new), known=len(new) - sum(new))
         try:
             with source.open("rb") as file:
                 return self.import_(file, name=str(source), skip_bad=skip_bad, progress=progress)
@@ -534,7 +527,7 @@ class SceneMemory:
             tell(min(start + BATCH, len(todo)), len(todo))
         return len(todo)
 
-    @_exclusive
+    @exclusive
     def pack(self, folder: str | os.PathLike[str]) -> int:
         """Write a clean copy of this memory into a folder that has none, such as a bundle's ``memory``.
 
@@ -546,7 +539,7 @@ class SceneMemory:
         """
         return folders.pack(self._store, Path(folder))
 
-    @_exclusive
+    @exclusive
     def seed(self, folder: str | os.PathLike[str]) -> int:
         """Take in the memory that a bundle brings, if this one is empty; returns the number of scenes taken.
 

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("ltm_edge.cli.run", "run", "Answer one request and print the result."),
     "pvq": ("ltm_edge.cli.pvq", "pvq", "Show how a request is lifted: phase, archetypes, goal, tension."),
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
+    "log": ("ltm_edge.cli.log", "log", "Show what was accepted, strengthened or trained, and when."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
     "calibrate": (

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ltm_edge.errors import InputError
+from ltm_edge.memory.counting import move_turns
 from ltm_edge.memory.facts import facts_of, related_words
 from ltm_edge.memory.forgetting import forget_scenes, with_dependants
 from ltm_edge.memory.hygiene import contradicted, echo_share, says_the_same, used
 from ltm_edge.memory.integrator import Integrator
-from ltm_edge.memory.records import SCENE, Added, Link, Policy, StoredScene
+from ltm_edge.memory.records import LORE, SCENE, Added, Link, Policy, StoredScene
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.memory.vectors import Vectors
 from ltm_edge.memory.words import match_query
@@ -22,6 +23,7 @@ __all__ = ["NewScene", "SceneWriter"]
 _NEAR = 8  # scenes that a new one is compared with
 _STATING = 64  # older statements that a new one is compared with
 _NAME_CHARS = 200
+_NOT_TURNS = (*LORE, "imported")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,26 @@ class NewScene:
     at: int
     keys: tuple[str, ...]
     pinned: bool
+    score: float | None = None
 
     @staticmethod
     def checked(scene: Scene, text: str, **rest: object) -> NewScene:
         """The record after a look at everything that comes from outside.
 
         Raises:
-            InputError, SchemaError: the scene, the text or a name isn't one.
+            InputError, SchemaError: the scene, the text, the score or a name isn't one.
         """
         new = NewScene(Scene.from_dict(scene.to_dict()), clean_request(text)[0], **rest)  # type: ignore[arg-type]
         for name in ("session", "template", "phase", "provenance"):
             _check_name(name, getattr(new, name) or "")
+        if new.score is not None and not 0 <= new.score <= 1:
+            raise InputError(f"score {new.score!r}: expected a number from 0 to 1")
         return new
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is the turn of a conversation; lore and what another memory held is none."""
+        return self.provenance not in _NOT_TURNS
 
 
 class SceneWriter:
@@ -66,22 +76,25 @@ class SceneWriter:
     ) -> Added:
         """Store one turn, whole or not at all; see ``SceneMemory.add``."""
         store, policy = self._store, self._policy
-        before = store.get_many(recalled)
-        seen = [*before, *store.get_many(number for number in shown if number not in recalled)]
+        old = store.get(replaces) if replaces is not None else None
+        going = with_dependants(store, [old] if old is not None else [])
+        gone = {one.id for one in going.all}
+        before = store.get_many(number for number in recalled if number not in gone)
+        seen = [*before, *store.get_many(number for number in shown if number not in {*recalled, *gone})]
         echo = bool(seen) and echo_share(new.scene.response, seen) >= policy.echo_overlap
         if echo and (not new.text or echo_share(new.text, seen) >= policy.echo_overlap):
             with store.transaction():
-                self._forget(replaces, new.at)
+                forget_scenes(store, going, new.at)
                 return self._repeated(new, seen)
         if echo:  # what it repeats is found in its place
             before = [one for one in seen if one in before or echo_share(new.scene.response, [one]) > 0]
         vectors = self._vectors.embed(new.scene, new.text, echo)
         near = self._vectors.near(vectors, _NEAR)
         with store.transaction():
-            self._forget(replaces, new.at)
+            forget_scenes(store, going, new.at)
             same = self._same(new, near)
             if same is not None:
-                self._integrator.strengthen([same.id], by="repetition", at=new.at)
+                self._again(new, same)
                 return Added(same.id, "strengthened")
             older = self._contradicted(new.text, near)
             predecessor = new.predecessor
@@ -110,7 +123,9 @@ class SceneWriter:
             for one in older:
                 store.supersede(one.id, number, new.at)
                 store.event("superseded", one.id, new.at, by=number)
-            store.event("added", number, new.at)
+            store.event("added", number, new.at, **({} if new.score is None else {"score": round(new.score, 6)}))
+            if new.accepted:
+                self._integrator.accept(number, by="use", at=new.at, score=new.score)
             taken = [one.id for one in before if one not in older and used(new.text, new.scene.response, one)]
             self._integrator.strengthen(taken, by="use", at=new.at)
         return Added(number, "added", tuple(one.id for one in older), tuple(taken))
@@ -152,19 +167,20 @@ class SceneWriter:
                 elif link.target == old.id and link.kind == "part_of":
                     store.link(replace(link, target=new))
             store.supersede(old.id, new, at)
+            move_turns(store, old.id, store.get_many([new])[0])
             store.event("edited", new, at, old=old.id)
         return new
 
     def _repeated(self, new: NewScene, before: Sequence[StoredScene]) -> Added:
         said = f"{new.text}\n{new.scene.response}"
         original = max(before, key=lambda one: (echo_share(said, [one]), -one.id))
-        self._integrator.strengthen([original.id], by="repetition", at=new.at)
+        self._again(new, original)
         return Added(original.id, "echo")
 
-    def _forget(self, number: int | None, at: int) -> None:
-        old = self._store.get(number) if number is not None else None
-        if old is not None:
-            forget_scenes(self._store, with_dependants(self._store, [old]), at)
+    def _again(self, new: NewScene, known: StoredScene) -> None:
+        if new.accepted and known.level == SCENE:
+            self._integrator.accept(known.id, by="repetition", at=new.at, score=new.score)
+        self._integrator.strengthen([known.id], by="repetition", at=new.at)
 
     def _same(self, new: NewScene, near: Sequence[tuple[int, float]]) -> StoredScene | None:
         alike = self._store.alike(new.text, new.scene.response, _NEAR)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltm_edge.memory.protocols import Floats, Summarise
-from ltm_edge.memory.records import ARC, SAGA, SCENE, Link, Policy, StoredScene
+from ltm_edge.memory.records import ARC, LORE, SAGA, SCENE, Link, Policy, StoredScene
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.memory.vectors import Unembedded, Vectors
 from ltm_edge.scene.record import Scene
@@ -22,7 +22,6 @@ __all__ = ["cluster_arcs", "consolidate", "extract", "insert_summary", "open_run
 
 _SENTENCE_CHARS = 160
 _SUMMARY_LINES = 12
-_KEPT_FREE = ("card", "lorebook")  # lore is nobody's story
 
 
 def consolidate(
@@ -92,7 +91,7 @@ def open_runs(
     """
     runs: list[list[StoredScene]] = []
     for scene in _free(store, session):
-        if scene.provenance in _KEPT_FREE:
+        if scene.provenance in LORE:  # nobody's story
             continue
         last = runs[-1][-1] if runs else None
         if (

@@ -60,8 +60,8 @@ class Database:
                 self._check_owner()
                 if self.writable:
                     self._prepare()
-                else:
-                    self._check_version()
+                elif self._check_version():
+                    self._migrate_copy()
                 self.generation = int(self.fact("generation"))
         except BaseException:
             self._db.close()
@@ -126,17 +126,23 @@ class Database:
             return 0
         return int(self._db.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()[0])
 
-    def _check_version(self) -> None:
+    def _check_version(self) -> bool:
+        """Whether the file is of an older format."""
         found, known = self._version(), len(migrations.MIGRATIONS)
         if found > known:
             raise MemoryStoreError(
                 f"{self.path}: made by a newer version of ltm-edge (format {found}, this one reads up to {known}); "
                 "update ltm-edge"
             )
-        if found < known and not self.writable:
-            raise MemoryStoreError(
-                f"{self.path}: of an older format ({found}, now {known}) and can't be written; make it writable once"
-            )
+        return found < known
+
+    def _migrate_copy(self) -> None:
+        """Go on with a copy in memory, in today's format: a bundle's store is never changed."""
+        copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.backup(copy)
+        self._db.close()
+        self._db = copy
+        self._migrate()
 
     def _migrate(self) -> None:
         db = self._db
@@ -158,7 +164,8 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
-        sync_folder(self.path.parent)
+        if self.writable:
+            sync_folder(self.path.parent)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

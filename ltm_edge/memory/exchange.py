@@ -1,10 +1,12 @@
 """Export and import as JSON Lines, without loss: a header, then one scene or one link a line, named by their uids.
 
-    {"format": "ltm-memory", "version": 1}
-    {"kind": "scene", "uid": "…", "level": "scene", "created": "…", …, "text": "…", "scene": {…}}
+    {"format": "ltm-memory", "version": 2}
+    {"kind": "scene", "uid": "…", "level": "scene", "created": "…", …, "accepted": […], "text": "…", "scene": {…}}
     {"kind": "link", "source": "…", "target": "…", "type": "predecessor", "weight": 1.0}
 
-Vectors and the index aren't part of it: they are computed again.
+`accepted` has a pair for each accepted turn that the scene holds: when, and the critics' score or null. Version 1
+had none of it; its scenes count as accepted once, when they were told. Vectors and the index aren't part of an export:
+they are computed again.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from ltm_edge.errors import InputError, SchemaError
-from ltm_edge.memory.records import LEVELS, LINK_KINDS, Link, StoredScene, from_iso, microseconds, to_iso
+from ltm_edge.memory.counting import Turn, move_turns, store_turn, turns_of
+from ltm_edge.memory.records import LEVELS, LINK_KINDS, LORE, Link, StoredScene, from_iso, microseconds, to_iso
 from ltm_edge.memory.store import SceneStore
 from ltm_edge.scene.pvq import MAX_TEXT_CHARS
 from ltm_edge.scene.record import Scene
@@ -26,7 +29,7 @@ from ltm_edge.scene.record import Scene
 __all__ = ["FORMAT", "VERSION", "BadLine", "Imported", "export_scenes", "import_scenes", "read_store"]
 
 FORMAT = "ltm-memory"
-VERSION = 1
+VERSION = 2
 
 MAX_LINE_BYTES = 8 << 20
 _BATCH = 1000
@@ -36,7 +39,7 @@ _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 _SCENE_KEYS = {
     "uid", "level", "created", "session", "template", "phase", "provenance", "strength", "strengthened", "pinned",
-    "echo", "keys", "superseded_by", "superseded_at", "text", "scene",
+    "echo", "keys", "superseded_by", "superseded_at", "accepted", "text", "scene",
 }  # fmt: skip
 
 
@@ -80,10 +83,11 @@ def export_scenes(store: SceneStore, file: IO[str]) -> int:
     file.write(_line({"format": FORMAT, "version": VERSION}))
     last = count = 0
     while scenes := store.select("id > ?", (last,), limit=_BATCH):
-        uids = store.uids(one.superseded_by for one in scenes if one.superseded_by is not None)
-        for one in scenes:
-            file.write(_line(_scene_record(one, uids)))
         last = scenes[-1].id
+        uids = store.uids(one.superseded_by for one in scenes if one.superseded_by is not None)
+        turns = turns_of(store, scenes[0].id, last)
+        for one in scenes:
+            file.write(_line(_scene_record(one, uids, turns.get(one.id, ()))))
         count += len(scenes)
     for rows in store.links_by_uid():
         for source, target, kind, weight in rows:
@@ -91,7 +95,7 @@ def export_scenes(store: SceneStore, file: IO[str]) -> int:
     return count
 
 
-def _scene_record(one: StoredScene, uids: dict[int, str]) -> dict[str, Any]:
+def _scene_record(one: StoredScene, uids: dict[int, str], turns: Iterable[Turn]) -> dict[str, Any]:
     return {
         "kind": "scene",
         "uid": one.uid,
@@ -108,6 +112,7 @@ def _scene_record(one: StoredScene, uids: dict[int, str]) -> dict[str, Any]:
         "keys": list(one.keys),
         "superseded_by": uids.get(one.superseded_by) if one.superseded_by is not None else None,
         "superseded_at": None if one.superseded_at is None else to_iso(one.superseded_at),
+        "accepted": [[to_iso(at), score] for at, score in turns],
         "text": one.text,
         "scene": one.scene.to_dict(),
     }
@@ -126,13 +131,13 @@ def import_scenes(store: SceneStore, file: IO[bytes], *, name: str, skip_bad: bo
     done = Imported()
     pending: list[tuple[int, int, str, int | None]] = []  # line, id, uid of what superseded it, when
     lines = _numbered(file)
-    _check_header(next(lines, (1, b"")), name)
+    version = _check_header(next(lines, (1, b"")), name)
 
     def take(number: int, raw: bytes | str) -> None:
         try:
             if isinstance(raw, str):
                 raise BadLine(raw)
-            _take(store, number, raw, done, pending)
+            _take(store, number, raw, version, done, pending)
         except BadLine as error:
             if not skip_bad:
                 raise InputError(f"{name}:{number}: {error}; nothing was imported") from None
@@ -147,6 +152,9 @@ def import_scenes(store: SceneStore, file: IO[bytes], *, name: str, skip_bad: bo
                 take(number, f"superseded_by: no such scene, or a circle: {uid}")
                 continue
             store.run("UPDATE scenes SET superseded_by = ?, superseded_at = ? WHERE id = ?", (found[0][0], at, scene))
+            newer = store.get_many([found[0][0]])[0]
+            if version == 1 and newer.provenance == "edited":  # there the turn still stands with the old one
+                move_turns(store, scene, newer)
 
     if not skip_bad:
         with store.transaction():
@@ -201,7 +209,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_header(line: tuple[int, bytes | str], name: str) -> None:
+def _check_header(line: tuple[int, bytes | str], name: str) -> int:
+    """The version of the format."""
     try:
         header = _object(line[1]) if isinstance(line[1], bytes) else {}
     except BadLine:
@@ -210,15 +219,26 @@ def _check_header(line: tuple[int, bytes | str], name: str) -> None:
         raise InputError(f'{name}: not an export of a memory: the first line must be {{"format":"{FORMAT}",…}}')
     version = header.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
-        raise InputError(f"{name}: version {version!r} of the format; this ltm-edge reads {VERSION}; update ltm-edge")
+        raise InputError(
+            f"{name}: version {version!r} of the format; this ltm-edge reads up to {VERSION}; update ltm-edge"
+        )
+    return version
 
 
 def _take(
-    store: SceneStore, number: int, raw: bytes, done: Imported, pending: list[tuple[int, int, str, int | None]]
+    store: SceneStore,
+    number: int,
+    raw: bytes,
+    version: int,
+    done: Imported,
+    pending: list[tuple[int, int, str, int | None]],
 ) -> None:
     record = _object(raw)
     kind = record.pop("kind", None)
     if kind == "scene":
+        if version == 1 and "accepted" not in record:
+            told = record.get("level") == "scene" and record.get("provenance") not in (*LORE, "imported", "edited")
+            record["accepted"] = [[record.get("created"), None]] if told else []
         _take_scene(store, number, record, done, pending)
     elif kind == "link":
         _take_link(store, record, done)
@@ -264,6 +284,19 @@ def _moment(record: dict[str, Any], key: str) -> int:
     raise BadLine(f"{key}: expected a time such as {to_iso(microseconds(None))}, found {str(record.get(key))[:40]!r}")
 
 
+def _turns(record: dict[str, Any]) -> list[Turn]:
+    given = record.get("accepted", [])
+    if not isinstance(given, list) or (given and record.get("level") != "scene"):
+        raise BadLine("accepted: expected a list of pairs of a time and a score, and none for arcs and sagas")
+    turns = []
+    for pair in given:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BadLine(f"accepted: expected pairs of a time and a score, found {str(pair)[:40]}")
+        at = _moment({"accepted": pair[0]}, "accepted")
+        turns.append((at, None if pair[1] is None else _share({"accepted": pair[1]}, "accepted")))
+    return turns
+
+
 def _take_scene(
     store: SceneStore,
     number: int,
@@ -287,6 +320,7 @@ def _take_scene(
         raise BadLine(str(error)) from None
     text = _text(record, "text", MAX_TEXT_CHARS)
     created = _moment(record, "created")
+    turns = _turns(record)
     phase = None if record.get("phase") is None else _text(record, "phase", 200)
     newer = None if record.get("superseded_by") is None else _uid(record, "superseded_by")
     when = None if record.get("superseded_at") is None else _moment(record, "superseded_at")
@@ -308,6 +342,8 @@ def _take_scene(
         done.known += 1
         return
     added = store.insert(scene, uid=uid, level=LEVELS.index(level), text=text, created=created, phase=phase, **fields)
+    for at, score in turns:
+        store_turn(store, store.get_many([added])[0], at, score)
     store.event("imported", added, microseconds(None))
     if newer is not None:
         pending.append((number, added, newer, when))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ltm_edge.errors import InputError, MemoryStoreError
 from ltm_edge.files import write_atomic
+from ltm_edge.memory import counting
 from ltm_edge.memory.exchange import export_scenes, import_scenes, read_store
 from ltm_edge.memory.records import Stats, to_iso
 from ltm_edge.memory.store import STORE_NAME, SceneStore
@@ -58,6 +59,7 @@ def problems(store: SceneStore, vectors: Vectors) -> list[str]:
     if found:
         return found
     found += [f"scene {number}: its record can't be read: {why}" for number, why in store.unreadable()]
+    found += counting.problems(store) if not found else ()
     spaces = vectors.opened
     for space in spaces.all if spaces is not None else ():
         index = spaces.follow(space) if spaces is not None else ()

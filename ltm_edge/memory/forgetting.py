@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ltm_edge.errors import InputError
+from ltm_edge.memory.counting import split_chains
 from ltm_edge.memory.records import Forgotten, Link, StoredScene
 from ltm_edge.memory.store import SceneStore
 
@@ -77,15 +78,28 @@ def with_dependants(store: SceneStore, scenes: Sequence[StoredScene]) -> Forgott
 
 def forget_scenes(store: SceneStore, going: Forgotten, at: int) -> Forgotten:
     """Remove scenes for good; returns them."""
+    chains: set[int] = set()
     with store.transaction():
         for one in going.all:
             if store.get(one.id) is None:  # another process was quicker
                 continue
+            chains |= _loosened(store, one)
             _bridge(store, one.id)
             store.run("UPDATE scenes SET superseded_at = NULL WHERE superseded_by = ?", (one.id,))
             store.delete(one)
+            # Archetypes are words of the scene. What was counted goes with it.
+            store.run("DELETE FROM events WHERE scene = ? AND kind = 'accepted'", (one.id,))
             store.event("forgotten", one.id, at)
+        split_chains(store, sorted(chains))
     return going
+
+
+def _loosened(store: SceneStore, scene: StoredScene) -> set[int]:
+    """The chain that may have another name, or be several, once a scene is gone; none for one in its middle."""
+    chain = store.rows("SELECT chain FROM scenes WHERE id = ?", (scene.id,))[0][0]
+    versions = [*store.targets(scene.id, "supersedes"), *store.sources(scene.id, "supersedes")]
+    bridged = len(store.targets(scene.id, "predecessor")) == 1 and not versions
+    return set() if chain is None or (bridged and chain != scene.id) else {chain}
 
 
 def _bridge(store: SceneStore, number: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 
-__all__ = ["MIGRATIONS", "first_tables"]
+__all__ = ["MIGRATIONS", "accepted_turns", "first_tables"]
 
 
 def first_tables(db: sqlite3.Connection) -> None:
@@ -83,6 +84,83 @@ def first_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def accepted_turns(db: sqlite3.Connection) -> None:
+    """Accepted turns by scene, and the chain of every scene; both are filled from what the store knows."""
+    for statement in (
+        """CREATE TABLE acceptances (
+            id INTEGER PRIMARY KEY,
+            scene INTEGER NOT NULL REFERENCES scenes (id) ON DELETE CASCADE,
+            at INTEGER NOT NULL,
+            score REAL CHECK (score BETWEEN 0 AND 1)
+        )""",
+        "CREATE INDEX acceptances_scene ON acceptances (scene)",
+        # The archetypes of the scene that holds the turn, case folded: what counters are read from.
+        """CREATE TABLE accepted_archetypes (
+            archetype TEXT NOT NULL,
+            acceptance INTEGER NOT NULL REFERENCES acceptances (id) ON DELETE CASCADE,
+            PRIMARY KEY (archetype, acceptance)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX accepted_archetypes_acceptance ON accepted_archetypes (acceptance)",
+        # The number of the first scene of the chain; none for arcs and sagas.
+        "ALTER TABLE scenes ADD COLUMN chain INTEGER",
+        "CREATE INDEX scenes_chain ON scenes (chain) WHERE chain IS NOT NULL",
+    ):
+        db.execute(statement)
+    _fill_chains(db)
+    _fill_acceptances(db)
+
+
+def _fill_chains(db: sqlite3.Connection) -> None:
+    chain = {row[0]: row[0] for row in db.execute("SELECT id FROM scenes WHERE level = 0")}
+
+    def first(number: int) -> int:
+        while chain[number] != number:
+            chain[number] = number = chain[chain[number]]
+        return number
+
+    for source, target in db.execute(
+        "SELECT source, target FROM links JOIN scenes ON scenes.id = source "
+        "WHERE kind = 'predecessor' OR (kind = 'supersedes' AND provenance = 'edited')"
+    ):
+        if source in chain and target in chain:
+            low, high = sorted((first(source), first(target)))
+            chain[high] = low
+    db.executemany("UPDATE scenes SET chain = ? WHERE id = ?", [(first(number), number) for number in chain])
+
+
+def _fill_acceptances(db: sqlite3.Connection) -> None:
+    """One turn for every scene that was told, one more for every repetition; of edited scenes the newest has them."""
+    newer = dict(
+        db.execute(
+            "SELECT old.id, new.id FROM scenes old JOIN scenes new ON new.id = old.superseded_by "
+            "WHERE new.provenance = 'edited'"
+        )
+    )
+    names = {}
+    turns = []
+    for number, record, provenance, created in db.execute(
+        "SELECT id, record, provenance, created FROM scenes WHERE level = 0 ORDER BY id"
+    ):
+        try:
+            archetype = json.loads(record)["archetype"].split(",")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            archetype = []  # a damaged record, which `verify` names
+        names[number] = dict.fromkeys(name.strip().casefold() for name in archetype if name.strip())
+        if provenance not in ("card", "lorebook", "imported", "edited"):
+            turns.append((number, created))
+    for number, at, detail in db.execute("SELECT scene, at, detail FROM events WHERE kind = 'strengthened'"):
+        if number in names and json.loads(detail).get("by") == "repetition":
+            turns.append((number, at))
+    for number, at in turns:
+        seen = {number}
+        while number in newer and newer[number] not in seen:
+            number = newer[number]
+            seen.add(number)
+        key = db.execute("INSERT INTO acceptances (scene, at) VALUES (?, ?)", (number, at)).lastrowid
+        db.executemany("INSERT INTO accepted_archetypes VALUES (?, ?)", [(name, key) for name in names[number]])
+
+
 MIGRATIONS: list[tuple[int, str, Callable[[sqlite3.Connection], None]]] = [
     (1, "first tables", first_tables),
+    (2, "accepted turns", accepted_turns),
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARC",
     "LEVELS",
+    "LORE",
     "SAGA",
     "SCENE",
     "Added",
@@ -35,6 +36,8 @@ SCENE, ARC, SAGA = 0, 1, 2
 LEVELS = ("scene", "arc", "saga")
 
 LINK_KINDS = ("predecessor", "recalled", "part_of", "supersedes")
+
+LORE = ("card", "lorebook")  # provenance of what was written beforehand and not told
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ltm_edge.errors import LtmError, MemoryStoreError
 from ltm_edge.memory.database import Database
-from ltm_edge.memory.records import Link, StoredScene
+from ltm_edge.memory.records import SCENE, Link, StoredScene
 from ltm_edge.memory.words import WORDS_VERSION, index_text
 from ltm_edge.scene.record import Scene, split_names
 from ltm_edge.scene.words import content_stems, stems
@@ -100,7 +100,7 @@ class SceneStore:
         pinned: bool = False,
         echo: bool = False,
     ) -> int:
-        """Store a scene and its words; returns its id."""
+        """Store a scene and its words; returns its id. It begins a chain until a link joins it to another."""
         cursor = self.run(
             "INSERT INTO scenes (uid, record, text, keys, fingerprint, level, session, template, phase, provenance, "
             "created, strength, strengthened, pinned, echo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,6 +123,8 @@ class SceneStore:
             ),
         )
         number = int(cursor.lastrowid or 0)
+        if level == SCENE:
+            self.run("UPDATE scenes SET chain = id WHERE id = ?", (number,))
         self.run(
             "INSERT INTO words (rowid, said, response, keys, rest) VALUES (?, ?, ?, ?, ?)",
             (number, *_indexed(text, scene, keys, echo)),
@@ -219,7 +221,19 @@ class SceneStore:
             "max(weight, excluded.weight)",
             (link.source, link.target, link.kind, link.weight),
         )
+        if link.kind in ("predecessor", "supersedes"):
+            self._join_chains(link)
         return True
+
+    def _join_chains(self, link: Link) -> None:
+        """Let both ends of a link be of one chain, if it is of those that make chains (``memory/counting.py``)."""
+        (first, second, provenance), *_ = self.rows(
+            "SELECT a.chain, b.chain, a.provenance FROM scenes a, scenes b WHERE a.id = ? AND b.id = ?",
+            (link.source, link.target),
+        )
+        if None in (first, second) or first == second or (link.kind == "supersedes" and provenance != "edited"):
+            return
+        self.run("UPDATE scenes SET chain = ? WHERE chain = ?", (min(first, second), max(first, second)))
 
     def reaches(self, start: int, goal: int, kind: str) -> bool:
         """Whether links of a kind lead from one scene to another."""

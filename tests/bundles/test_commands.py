@@ -167,3 +167,19 @@ def test_opening_a_bundle_costs_little_more_than_its_model(demo_path: Path, tmp_
         reader = BundleReader.open(tmp_path / "x.gguf")
         best = min(best, time.process_time() - start)
     assert reader.is_bundle and best < 0.05
+
+
+def test_a_bundle_s_log_is_read_from_its_folder_and_from_its_sidecar(tmp_path: Path, base: Path) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "out.gguf"
+    run("new", "x", "--base", base, "-o", folder)
+    entry = {"what": "trained", "archetype": "host", "from": 2.5, "to": 1.5, "by": "training", "steps": 10}
+    log = {"format": "ltm-integration-log", "version": 1, "entries": [entry]}
+    (folder / "integration_log.json").write_text(json.dumps(log))
+    assert run("convert", folder, "--base", base, "-o", out).exit_code == 0
+    shown = [run("log", "--bundle", path, "--json") for path in (folder, out)]
+    assert [json.loads(one.stdout)["entries"] for one in shown] == [[entry], [entry]]
+    plain = run("log", "--bundle", base)
+    assert plain.exit_code == 1 and "a plain model" in plain.output
+    assert "nothing was logged yet" in run("log", "--bundle", GOLDEN).output
+    (tmp_path / "out.ltm" / "integration_log.json").write_text("{}")
+    assert "integration_log.json" in run("log", "--bundle", out).output

@@ -106,6 +106,10 @@ STRAY_LINK = json.dumps({"kind": "link", "source": "0" * 32, "target": "1" * 32,
         ({"pinned": 1}, "pinned"),
         ({"uid": "../../etc/passwd"}, "uid"),
         ({"scene": {"response": "x"}}, "missing"),
+        ({"accepted": 1}, "accepted"),
+        ({"accepted": [["2026-01-01T00:00:00+00:00", 2]]}, "accepted"),
+        ({"accepted": [["soon", None]]}, "accepted"),
+        ({"accepted": [None]}, "accepted"),
         ({"surprise": 1}, "unknown key"),
         ({"text": "another text"}, "stands for another scene"),
     ],
@@ -159,7 +163,7 @@ def test_scenes_that_supersede_each_other_are_untangled(opener: Opener, tmp_path
         fresh.recall("topic", 5)
 
 
-@pytest.mark.parametrize("head", ["", "{}", '{"format":"ltm-memory","version":2}', '{"format":"ltm-memory"}', "\xff"])
+@pytest.mark.parametrize("head", ["", "{}", '{"format":"ltm-memory","version":3}', '{"format":"ltm-memory"}', "\xff"])
 def test_what_is_no_export_is_refused(memory: SceneMemory, head: str):
     with pytest.raises(InputError, match="<import>"):
         memory.import_(io.BytesIO(head.encode("latin-1") + b"\n"))

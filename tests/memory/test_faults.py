@@ -25,6 +25,7 @@ from ltm_edge.memory.store import STORE_NAME, SceneStore
 from ltm_edge.scene_memory import SceneMemory
 
 from .conftest import Opener, scene
+from .counts_oracle import quick_counts, slow_counts
 from .hashed import HashedEmbedder
 
 KILLS = int(os.environ.get("LTM_SOAK", "0")) or 12
@@ -53,6 +54,9 @@ def test_what_was_acknowledged_survives_being_killed(tmp_path: Path, record_prop
             assert memory.verify() == []
             missing = [n for n, text in acknowledged.items() if (one := memory.get(n)) is None or one.text != text]
             assert missing == []
+            assert quick_counts(memory) == slow_counts(memory)
+            uncounted = set(acknowledged) - {entry.scene for entry in memory.log() if entry.what == "accepted"}
+            assert uncounted == set()
             memory.fill()
             assert memory.stats().unembedded == 0
             if acknowledged:
@@ -103,7 +107,7 @@ def test_a_full_disk_is_said_and_harms_nothing(opener: Opener, tmp_path: Path):
     if (
         mount is None
         or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+            [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
         ).returncode
     ):
         pytest.skip("can't mount a small file system here")
@@ -211,14 +215,14 @@ def test_migrations_are_applied_once_and_a_newer_store_is_refused(opener: Opener
         db.execute("ALTER TABLE scenes ADD COLUMN mood TEXT")
 
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, (2, "mood", second)])
+        patch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, (3, "mood", second)])
         for _ in range(2):
             with opener() as memory:
                 assert memory.recall("one", 1)[0].scene.text == "one"
         db = sqlite3.connect(path)
-        assert db.execute("SELECT number, name FROM migrations").fetchall() == [(1, "first tables"), (2, "mood")]
+        assert db.execute("SELECT number, name FROM migrations").fetchall()[-1] == (3, "mood")
         db.close()
-    with pytest.raises(MemoryStoreError, match=r"newer version of ltm-edge .format 2, this one reads up to 1"):
+    with pytest.raises(MemoryStoreError, match=r"newer version of ltm-edge .format 3, this one reads up to 2"):
         opener()
 
 
@@ -231,7 +235,7 @@ def test_a_migration_that_fails_changes_nothing(opener: Opener, monkeypatch: pyt
         raise sqlite3.OperationalError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, (2, "broken", broken)])
+        patch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, (3, "broken", broken)])
         with pytest.raises(MemoryStoreError):
             opener()
     with opener() as memory:

@@ -8,8 +8,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
+from ltm_edge.scene.measure import ems, text_width, wrap
 from ltm_edge.scene.record import Scene
-from ltm_edge.scene.render import card_lines, render_form, scene_svg, scene_text, text_width, wrap
+from ltm_edge.scene.render import card_lines, render_form, scene_text
+from ltm_edge.scene.svg import scene_svg
 
 SCENE = Scene(
     actors=(("you", "архитектор"), ("inner_voice", "тревога")),
@@ -38,6 +40,14 @@ def test_svg_holds_the_scene() -> None:
     assert not any(word in svg for word in ("<script", "href", "<image", "url("))
 
 
+def extent(node: ElementTree.Element) -> tuple[float, float]:
+    """Left and right end of a line of text."""
+    room = ems(node.text or "", node.attrib["font-weight"] == "600") * float(node.attrib["font-size"])
+    x = float(node.attrib["x"])
+    left = {"start": x, "middle": x - room / 2, "end": x - room}[node.attrib["text-anchor"]]
+    return left, left + room
+
+
 HOSTILE = [
     Scene((("a", "<b>&\"'"),) * 16, "<x> vs ]]>", ("&amp;", "<!--"), "<![CDATA[", "</svg><script>alert(1)</script>"),
     Scene((("x" * 64, "y" * 4000),), "p" * 3000, ("n" * 100,) * 8, "c" * 4000, "r" * 20_000),
@@ -58,15 +68,100 @@ def test_svg_is_well_formed_and_inside_its_paper(scene: Scene) -> None:
     assert height < 12_000
     for node in root.iter(f"{NS}text"):
         size = float(node.attrib["font-size"])
-        x, y, room = float(node.attrib["x"]), float(node.attrib["y"]), text_width(node.text or "") * size * 0.56
-        left = {"start": x, "middle": x - room / 2, "end": x - room}[node.attrib["text-anchor"]]
+        y = float(node.attrib["y"])
+        left, right = extent(node)
         assert left >= -1, node.text
-        assert left + room <= width + 1, node.text
-        assert 0 < y <= height
+        assert right <= width + 1, node.text
+        assert y - 0.8 * size > 0 and y + 0.25 * size <= height
     for node in root.iter(f"{NS}rect"):
         assert float(node.attrib.get("x", 0)) >= 0
         assert float(node.attrib.get("x", 0)) + float(node.attrib["width"]) <= width
     assert len(svg) < 200_000
+
+
+LONG = Scene(
+    actors=(
+        ("you", "someone who has been building the same machine for eleven years without showing it to anybody"),
+        ("inner_voice", "an old teacher who never praised anything finished and never blamed anything begun"),
+        ("машина", "тёплая, молчит на столе и ждёт причины, которой нет ни на одном чертеже"),
+    ),
+    tension="the certainty that only the next and final revision will at last be worth showing vs the fatigue of a "
+    "body that has stopped believing in final revisions altogether, and says so every single evening",
+    archetype=("initiator of long works", "pilgrim", "guardian of the threshold", "хранитель порога"),
+    resonance_center="the will to continue even when nobody has asked for it, and to stop when stopping is the honest "
+    "thing to do, whatever was said before",
+    response="You do not know whether it is worth it. " * 8,
+    self_commentary="I answered the fear and not the question. " * 3,
+)
+CROWD = Scene(
+    tuple((f"role_{i}", ("x", "a longer description of what somebody does")[i % 2]) for i in range(16)),
+    "one vs many", ("crowd",) * 8, "who speaks first", "All at once.",
+)  # fmt: skip
+WIDE = Scene(
+    (("👩‍🚀 pilot", "🚀 она летит 👨‍👩‍👧‍👦"), ("船", "漢字の長い説明文がここに入りますのでとても長くなります")),
+    "🔥 fire 火 vs 水 water 💧", ("🧙‍♂️ wizard", "道化師"), "心 — the centre 🎯 全ての中心", "打ち上げ。한국어 문장.",
+)  # fmt: skip
+WORDS = Scene(
+    (("x" * 64, "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen"),),
+    "Rechtsschutzversicherungsgesellschaften vs достопримечательность", ("Lebensversicherungsgesellschaft",),
+    "человеконенавистничество и высокопревосходительство", "https://example.org/" + "a/" * 60,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", [SCENE, LONG, CROWD, WIDE, WORDS], ids=["scene", "long", "crowd", "wide", "words"])
+def test_svg_cuts_nothing_and_nothing_overlaps(scene: Scene) -> None:
+    root = ElementTree.fromstring(scene_svg(scene))
+    nodes = list(root.iter(f"{NS}text"))
+    shown = "".join("".join((node.text or "").split()) for node in nodes)
+    for text in (*(who for _, who in scene.actors), *scene.poles, *scene.archetype, scene.resonance_center,
+                 scene.response, scene.self_commentary or ""):  # fmt: skip
+        assert "".join(text.split()) in shown
+    assert "…" not in shown
+    texts = []
+    for node in nodes:
+        size, y = float(node.attrib["font-size"]), float(node.attrib["y"])
+        if (node.text or "").strip():
+            texts.append((*extent(node), y - 0.75 * size, y + 0.2 * size))
+    for i, (left, right, top, bottom) in enumerate(texts):
+        for other in texts[i + 1 :]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top, (i, other)
+    shapes = []
+    for rect in root.iter(f"{NS}rect"):
+        if rect.attrib["class"] in ("node", "tag", "core"):
+            x, y = float(rect.attrib["x"]), float(rect.attrib["y"])
+            shapes.append((x, x + float(rect.attrib["width"]), y, y + float(rect.attrib["height"])))
+    for circle in root.iter(f"{NS}circle"):
+        if circle.attrib["class"] == "core":
+            x, y, r = (float(circle.attrib[name]) for name in ("cx", "cy", "r"))
+            shapes.append((x - r, x + r, y - r, y + r))
+            for left, right, top, bottom in texts:
+                near = min(abs(top - y), abs(bottom - y)) if not top <= y <= bottom else 0.0
+                if near < r and left < x < right:  # the centre's own words: all corners inside the circle
+                    far = max(abs(top - y), abs(bottom - y))
+                    assert far**2 + ((right - left) / 2) ** 2 <= r**2
+    for left, right, top, bottom in texts:  # a text stands in a shape or beside it, never across its edge
+        for x1, x2, y1, y2 in shapes:
+            apart = right <= x1 or x2 <= left or bottom <= y1 or y2 <= top
+            assert apart or (x1 <= left and right <= x2 and y1 <= top and bottom <= y2)
+
+
+# What DejaVu Sans 2.37 and its bold face take, in ems (from the fonts' own tables).
+FONT = [
+    ("The quick brown fox jumps over the lazy dog.", 22.86, 25.72),
+    ("WITH CAPITALS ONLY, 1234567890", 17.75, 19.85),
+    ("if a < b && c > d: print(x)", 12.90, 14.38),
+    ("Съешь ещё этих мягких французских булок, да выпей чаю.", 31.64, 34.93),
+    ("ШИРОКАЯ ЭЛЕКТРИФИКАЦИЯ ЮЖНЫХ ГУБЕРНИЙ", 26.09, 29.47),
+    ("wwwmmm www.example.org/mmm", 18.02, 19.94),
+    ("illicit still filling", 7.45, 8.82),
+    ("человеконенавистничество", 14.63, 15.95),
+]
+
+
+@pytest.mark.parametrize(("text", "regular", "bold"), FONT)
+def test_a_text_is_never_measured_too_short(text: str, regular: float, bold: float) -> None:
+    assert regular <= ems(text) <= 1.16 * regular
+    assert bold <= ems(text, bold=True) <= 1.16 * bold
 
 
 def test_forms() -> None:
@@ -101,6 +196,7 @@ def test_wrap() -> None:
     assert wrap("  code here", 20) == ["  code here"]
     assert wrap("abcdefghij", 4) == ["abcd", "efgh", "ij"]
     assert wrap("漢字漢字", 4) == ["漢字", "漢字"]
+    assert wrap("👩‍🚀👩‍🚀e\u0301e\u0301", 3) == ["👩‍🚀", "👩‍🚀e\u0301", "e\u0301"]
     assert wrap("a\n\nb", 9) == ["a", "", "b"]
     assert wrap("one two three four", 8, 2) == ["one two", "three…"]
     assert wrap("", 5) == [""]
