@@ -287,7 +287,8 @@ class BundleConverter(Converter):
         for ours, theirs in _FACTS.items():
             wanted, found = folder.config.get(ours), base.arch_number(theirs)
             if type(wanted) is int and found is not None and wanted != found:
-                problems.append(f"{CONFIG}: {ours} is {wanted}, the base has {found}; name the base that it describes")
+                shown = str(wanted) if abs(wanted) < 1 << 63 else "a number of more than 64 bits"
+                problems.append(f"{CONFIG}: {ours} is {shown}, the base has {found}; name the base that it describes")
         sha256 = folder.config.get("base_sha256")
         if sha256 is not None and sha256 != self._base_hash():
             problems.append(
