@@ -109,8 +109,11 @@ def _imported(folder: Path, store: Path) -> int:
 
     try:
         return store_of_folder(folder, store)
-    except (InputError, MemoryStoreError) as error:
+    except InputError as error:
         raise BadSource(folder / META, printable(str(error).removeprefix(f"{folder / META}: "), 400)) from error
+    except MemoryStoreError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise BadSource(folder / META, printable(what, 400), remedy=printable(remedy, 200)) from error
 
 
 def _chosen(folder: Path, base: Path, options: Options) -> Options:

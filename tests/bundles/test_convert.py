@@ -207,9 +207,21 @@ def test_full_disk_half_way_leaves_nothing(tmp_path: Path, base: Path, monkeypat
 
     monkeypatch.setattr(writer.GgufWriter, "_write", full)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(errors.DiskFull, match=r"out\.gguf: can't be written: No space left on device; free some"):
         BundleConverter(as_the_sources_list_it(tmp_path / "x"), base, tmp_path / "out.gguf").run()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*(p.name for p in before), "x"])
+
+
+def test_a_disk_that_is_too_small_is_refused_before_a_tensor_is_written(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gguf_tools import files
+
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(errors.DiskFull, match=r"needs 296\.2 kB, 1\.0 kB are free"):
+        BundleConverter(as_the_sources_list_it(tmp_path / "x"), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "x"]
 
 
 @pytest.mark.needs_model
