@@ -569,6 +569,7 @@ class Session:
             reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
         memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
         if outcome.scene is not None and outcome.refused is None and settings.memory == "on":
+            judged = outcome.loop.best.judged
             memory, notices = remembering.store(
                 reminder,
                 outcome.scene,
@@ -577,6 +578,7 @@ class Session:
                 template=plan.template.name,
                 before=plan.history,
                 replaces=replaced,
+                score=judged.score if judged.verdicts else None,
             )
             self._stored += "stored" in memory
         outcome.trace["memory"] = memory

@@ -93,7 +93,7 @@ def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_jso
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def convert(file: str | None, layers: int, rounds: int, as_json: bool) -> None:
-    """Speed and memory of merging a LoRA into a model.
+    """Speed and memory of merging a LoRA into a model; what opening the bundle takes.
 
     Beside it llama.cpp's llama-export-lora, if it is on the PATH. A made-up Q8_0 file in the shapes of a 7B model
     takes 0.2 GB a layer on the disk, three times over.
