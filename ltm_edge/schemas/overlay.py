@@ -198,7 +198,7 @@ class Routing:
     """Soft routing over channels: softmax temperature, quantisation step, and the levels it acts on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    temperature: Annotated[float, Strict(), Field(gt=0.0, le=10.0)] = 0.1
+    temperature: Annotated[float, Strict(), Field(gt=0.0, le=10.0)] = 0.04
     step: Annotated[float, Strict(), Field(gt=0.0, le=1.0)] = 0.25
     inputs: Flag = True
     heads: Flag = True
