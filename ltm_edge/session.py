@@ -28,6 +28,7 @@ from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
 from ltm_edge.planner import Plan, TurnPlanner
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
+from ltm_edge.scene.form import wanted_form
 from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.settings import MAX_SEED, Settings
@@ -503,10 +504,11 @@ class Session:
         pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
         text, cleaned = clean_request(pvq.text)
         pvq = replace(pvq, text=text)
-        if settings.form == "auto":
-            settings = replace(settings, form="text" if pvq.form == "auto" else pvq.form)
-        pvq = replace(pvq, form=settings.form)
         lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
+        if settings.form == "auto":
+            asked = wanted_form(text, overlay.prompts.of(lang).forms) if pvq.form == "auto" else None
+            settings = replace(settings, form=asked[0] if asked else "text" if pvq.form == "auto" else pvq.form)
+        pvq = replace(pvq, form=settings.form)
         seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
         order = TurnOrder(
             pvq=pvq,

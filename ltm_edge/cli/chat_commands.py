@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm_edge.cli import console
 from ltm_edge.cli.chat_registry import COMMANDS, command, complete, dispatch, is_command, print_lines, say
-from ltm_edge.cli.chat_view import card_lines
+from ltm_edge.cli.chat_view import card_lines, picture_lines
 from ltm_edge.cli.options import FORMS
-from ltm_edge.errors import InputError, SessionError
+from ltm_edge.errors import InputError, SchemaError, SessionError
+from ltm_edge.scene.record import Scene
 
 if TYPE_CHECKING:
     from ltm_edge.cli.chat_loop import Chat
@@ -134,6 +136,32 @@ def _scene(chat: Chat, rest: str) -> None:
     stream.feed(chat.session.history[-1].document)
     stream.close()
     print_lines(card_lines(stream.partial()))
+
+
+@command("image", usage="[FILE]", about="draw the last scene here, or write it to a file as SVG")
+def _image(chat: Chat, rest: str) -> None:
+    scene = _last_scene(chat)
+    if not rest:
+        print_lines(picture_lines(scene))
+        return
+    from ltm_edge.files import write_atomic
+    from ltm_edge.scene.render import render_form
+
+    path = Path(rest).expanduser()
+    try:
+        write_atomic(path, render_form(scene, "image", chat.session.history[-1].lang).encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: can't be written: {error.strerror or error}") from None
+    say(f"written to {path}")
+
+
+def _last_scene(chat: Chat) -> Scene:
+    if not chat.session.history:
+        raise InputError("there is no scene yet; say something first")
+    try:
+        return Scene.from_yaml(chat.session.history[-1].document)
+    except SchemaError:
+        raise InputError("the last answer was stopped before its scene was complete") from None
 
 
 @command("form", usage="|".join(FORMS), about="show or choose the form of the answers", words=lambda chat: FORMS)

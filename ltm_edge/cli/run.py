@@ -54,13 +54,15 @@ def run(
 
     Only the result goes to stdout. With --seed the same request gives the same bytes on the same machine. An
     answer stopped by Ctrl-C is printed as far as it came. Nothing is recalled or stored unless --memory names where;
-    then the same request may get another answer the next time.
+    then the same request may get another answer the next time. An image is an SVG document; a terminal gets a picture
+    in box-drawing characters instead, unless --out says where the SVG goes (- for the terminal).
     """
     if (text is None) == (pvq is None):
         raise click.UsageError("Give the request with either --text or --pvq.")
     from ltm_edge.cli import console, options
     from ltm_edge.cli.answering import answer, exit_code, terminable
     from ltm_edge.cli.chat_memory import ChatMemory, clock
+    from ltm_edge.cli.picture import picture
 
     for path in (trace, out):
         _check_writable(path)
@@ -95,6 +97,8 @@ def run(
     for line in (*(reply.trace.get("notices") or ()), *remembered.notices()):
         console.notice(str(line))
     result = reply.text if reply.text.endswith("\n") else reply.text + "\n"
+    if out is None and reply.form == "image" and not reply.partial:
+        result = picture(reply.document) or result
     try:
         if out is None or str(out) == "-":
             console.write_out(result)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ltm_edge.scene.record import Scene
 from ltm_edge.turn import Turn
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class ChatReply(Protocol):
     def form(self) -> str: ...
     @property
     def remark(self) -> str: ...
+    @property
+    def scene(self) -> Scene | None: ...
 
 
 class ChatSession(Protocol):

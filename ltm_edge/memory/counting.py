@@ -97,7 +97,7 @@ class Counters:
 
     def chain_of(self, number: int) -> tuple[int, int]:
         """The chain of a scene and the accepted turns in it."""
-        chain = self._store.rows("SELECT chain FROM scenes WHERE id = ?", (number,))[0][0]
+        chain = self._store.rows("SELECT coalesce(chain, id) FROM scenes WHERE id = ?", (number,))[0][0]
         sql = "SELECT count(*) FROM scenes JOIN acceptances ON acceptances.scene = scenes.id WHERE chain = ?"
         return int(chain), int(self._store.rows(sql, (chain,))[0][0])
 

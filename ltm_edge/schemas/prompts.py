@@ -125,6 +125,7 @@ class LanguagePrompts:
         shares: what stands before a directive whose channel has most, some or little of the weight.
         labels: what the known fields are called in that list; fields without a label are left out of it.
         phases: what the phases are called.
+        forms: beginnings or ends of a request that ask for a form.
         infer: the system message that asks what a request leaves open, where the overlay has the model asked.
         again: what is added to a request whose draft the critics sent back; `{items}` are their questions.
         probe: how critics ask the model about a draft.
@@ -145,6 +146,7 @@ class LanguagePrompts:
     )
     labels: Mapping[KnownKey, Text] = field(default_factory=dict)
     phases: Mapping[Phase, Text] = field(default_factory=dict)
+    forms: Mapping[Literal["image", "yaml", "json"], tuple[Text, ...]] = field(default_factory=dict)
     infer: Text = (
         "Read the message. Write what pulls the person in two directions, what it turns on, and what they want, "
         "each in a few words."

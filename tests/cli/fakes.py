@@ -35,6 +35,7 @@ class FakeReply:
     partial: bool
     form: str
     remark: str = ""
+    scene: Scene | None = None
 
 
 @dataclass

@@ -165,3 +165,18 @@ def test_a_stopped_answer_is_printed_as_far_as_it_came(home: Path, number: int, 
     assert process.returncode == code, err
     assert out.startswith(b"You said")
     assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_picture_and_a_file_the_svg(home: Path, tmp_path: Path) -> None:
+    from .terminal import Terminal
+
+    with Terminal("run", "--text", "hello", "--form", "image") as run:
+        code, shown = run.end()
+    assert code == 0 and "<svg" not in shown
+    assert "┤ the next step ├" in shown and "●" in shown and "‹pilgrim›  ‹guardian›" in shown
+    assert shown.rstrip().endswith("You said hello, in turn 1.\nThe end")
+    with Terminal("run", "--text", "hello", "--form", "image", "--out", "-") as run:
+        assert "<svg>" in run.end()[1]
+    with Terminal("run", "--text", "hello", "--form", "image", PYTHONIOENCODING="ascii:replace") as run:
+        assert "<svg>" in run.end()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -14,9 +15,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ltm_edge.cli.main import cli
 from ltm_edge.cli.plots import blocks_of
+from ltm_edge.errors import InputError
 from ltm_edge.memory.integration_log import LOG_NAME
 from ltm_edge.memory.log_entries import read_log
 from ltm_edge.scene.record import Scene
@@ -170,6 +174,27 @@ def test_a_damaged_log_is_refused_in_one_line(run: Run, tmp_path: Path, text: st
     assert result.stdout == "" and result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"error: {folder / LOG_NAME}: ")
     assert re.search(why, result.stderr), result.stderr
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["at", "what", "scene", "archetype", "chain", "from", "to", "by", "else"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(entries=st.lists(st.dictionaries(KEYS, JSON) | JSON, max_size=3), cut=st.integers(0, 200))
+def test_any_file_is_a_log_or_refused(tmp_path_factory: pytest.TempPathFactory, entries: list[Any], cut: int):
+    path = tmp_path_factory.getbasetemp() / LOG_NAME
+    for text in (
+        log_of(entries),
+        log_of([{"what": "x", **one} for one in entries if isinstance(one, dict)])[: -1 - cut],
+    ):
+        path.write_text(text, encoding="utf-8")
+        with contextlib.suppress(InputError):
+            assert [one.record for one in read_log(path)] == json.loads(text)["entries"]
 
 
 def test_words_of_a_log_cannot_steer_the_terminal(run: Run, tmp_path: Path):
