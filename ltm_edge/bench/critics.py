@@ -36,6 +36,8 @@ class Row:
         kinds: AUC by kind of damage.
         pairs: share of the own triples whose good scene scores higher than its damaged one, ties as a half.
         count: own triples.
+        refused: share of the own damaged scenes under the critic's threshold; None for a bare probe, which has none.
+        alarms: the same of all good scenes, those without a damaged one included.
     """
 
     critic: CriticName
@@ -45,6 +47,8 @@ class Row:
     kinds: Mapping[str, float]
     pairs: float
     count: int
+    refused: float | None
+    alarms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class CriticsReport:
         machine: what times would depend on.
         half: which triples are reported.
         triples: how many, by kind.
+        plain: good scenes without a damaged one.
         embedder: whether meanings were compared.
         model: which model was asked; None: none.
         rows: one for each critic and source.
@@ -66,6 +71,7 @@ class CriticsReport:
     machine: dict[str, Any]
     half: str
     triples: Mapping[str, int]
+    plain: int
     embedder: bool
     model: str | None
     rows: tuple[Row, ...]
@@ -76,12 +82,13 @@ class CriticsReport:
     def lines(self) -> list[str]:
         """The report for people."""
         langs = sorted({lang for of in self.languages.values() for one in of.values() for lang in one})
-        head = ["critic", "by", "own", "others", "pairs", *(f"own {lang}" for lang in langs), *KINDS]
+        figures = ("own", "others", "pairs", "refused", "alarms")
+        head = ["critic", "by", *figures, *(f"own {lang}" for lang in langs), *KINDS]
         body = [
             [
                 row.critic,
                 row.source,
-                *map(_figure, (row.own, row.others, row.pairs)),
+                *(_figure(getattr(row, figure)) for figure in figures),
                 *(_figure(self.languages[row.critic][row.source].get(lang)) for lang in langs),
                 *(_figure(row.kinds.get(kind), "*" if kind in OWN_KINDS[row.critic] else "") for kind in KINDS),
             ]
@@ -100,9 +107,10 @@ class CriticsReport:
             for lang, one in of.items()
         ]
         return [
-            f"{sum(self.triples.values())} triples of the half {self.half}: {counts}",
+            f"{sum(self.triples.values())} triples of the half {self.half}: {counts}; {self.plain} good scenes more",
             f"{'with' if self.embedder else 'without'} an embedder; {asked}",
             "AUC: how often a good scene scores over a damaged one; 0.5 is chance. *: the critic's own kinds.",
+            "refused, alarms: share of own damaged and of all good scenes under the critic's threshold.",
             "",
             render(head, body),
             "",
@@ -135,6 +143,7 @@ def bench_critics(
     critics: Sequence[Measured],
     half: str = "report",
     *,
+    plain: Sequence[Example] = (),
     embed: Callable[[str], Embed | None] | None = None,
     hearing: Hearing | None = None,
     model: str | None = None,
@@ -146,6 +155,7 @@ def bench_critics(
         triples: all of them; probes are calibrated on those that aren't reported.
         critics: the critics.
         half: which are reported: ``report``, ``tune`` or ``all``.
+        plain: good scenes, for false alarms; they are judged without asking a model.
         embed: an embedder for a text, None where it doesn't cover its language; None: no embedder at all.
         hearing: puts scenes before a model; None: no model is asked.
         model: its name.
@@ -166,11 +176,13 @@ def bench_critics(
             calibrations[critic.name] = _calibrations(critic, rest)
             reported = [_with_probe(one, calibrations[critic.name]) for one in reported]
         own = OWN_KINDS[critic.name]
+        quiet = _plain_scores(critic, plain, embed)
         for source in SOURCES:
             told = [(one.triple, one.scores[source]) for one in reported if source in one.scores]
             if not told:
                 continue
             mine = [(triple, pair) for triple, pair in told if triple.kind in own]
+            good = [pair[0] for _, pair in told] + quiet.get(source, [])
             rows.append(
                 Row(
                     critic.name,
@@ -180,6 +192,8 @@ def bench_critics(
                     _by(told, lambda triple: triple.kind),
                     sum((a > b) + 0.5 * (a == b) for _, (a, b) in mine) / max(1, len(mine)),
                     len(mine),
+                    None if source == "probe" else _under([pair[1] for _, pair in mine], critic.threshold),
+                    None if source == "probe" else _under(good, critic.threshold),
                 )
             )
             languages.setdefault(critic.name, {})[source] = _by(mine, lambda triple: triple.good.lang)
@@ -188,7 +202,7 @@ def bench_critics(
             signals.setdefault(critic.name, {})[name] = _by(told, lambda triple: triple.kind)
     counted = {kind: sum(one.kind == kind and half in (one.half, "all") for one in triples) for kind in KINDS}
     return CriticsReport(
-        machine, half, counted, embed is not None, model, tuple(rows), languages, signals, calibrations
+        machine, half, counted, len(plain), embed is not None, model, tuple(rows), languages, signals, calibrations
     )
 
 
@@ -230,9 +244,9 @@ def _judge(
     embed: Callable[[str], Embed | None] | None,
     odds: Mapping[int, Mapping[str, float]],
 ) -> _Judged:
-    plain = [critic.measure(_exhibit(one, None)) for one in (triple.good, triple.damaged)]
-    words = tuple(combine(one, critic.weights) for one in plain)
-    measured, scores = plain, {"signals": words}
+    bare = [critic.measure(_exhibit(one, None)) for one in (triple.good, triple.damaged)]
+    words = tuple(combine(one, critic.weights) for one in bare)
+    measured, scores = bare, {"signals": words}
     if embed is not None:
         measured = []
         for example in (triple.good, triple.damaged):
@@ -247,6 +261,23 @@ def _judge(
         {name: (measured[0][name], measured[1][name]) for name in measured[0]},
         asked,
     )
+
+
+def _plain_scores(
+    critic: Measured, plain: Sequence[Example], embed: Callable[[str], Embed | None] | None
+) -> dict[str, list[float]]:
+    words = [combine(critic.measure(_exhibit(one, None)), critic.weights) for one in plain]
+    if embed is None:
+        return {"signals": words}
+    scores = []
+    for one in plain:
+        exhibit = _exhibit(one, embed(f"{one.request}\n{one.scene.response}"))
+        scores.append(combine(critic.measure(keeping(exhibit, critic.texts(exhibit))), critic.weights))
+    return {"signals": scores, "signals, words only": words}
+
+
+def _under(scores: Sequence[float], threshold: float) -> float:
+    return sum(score < threshold for score in scores) / max(1, len(scores))
 
 
 def _exhibit(example: Example, embed: Embed | None) -> Exhibit:

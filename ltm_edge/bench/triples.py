@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ltm_edge.errors import InputError, SchemaError
 from ltm_edge.loop.critics.examples import KINDS, Example
 from ltm_edge.scene.record import Scene
 
-__all__ = ["Triple", "find_triples", "load_triples"]
+__all__ = ["Triple", "find_triples", "load_plain", "load_triples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,49 @@ def load_triples(folder: Path) -> list[Triple]:
     Raises:
         InputError: there is none, one is malformed, or two have the same id; says which and what.
     """
+    triples: dict[str, Triple] = {}
+    for place, one in _entries(folder, "triples"):
+        try:
+            triple = _triple(one)
+            if triple.id in triples:
+                raise ValueError("another one has this id; rename one")
+        except (SchemaError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{place}: not a triple: {type(error).__name__}: {error}") from None
+        triples[triple.id] = triple
+    if not triples:
+        raise InputError(f"{folder}: no triples (*.yaml with the key triples) in it")
+    return list(triples.values())
+
+
+def load_plain(folder: Path) -> list[Example]:
+    """Good scenes of a folder that have no damaged ones beside them (the key `scenes`), by file name.
+
+    Raises:
+        InputError: one is malformed; says which and what.
+    """
+    found = []
+    for place, one in _entries(folder, "scenes"):
+        try:
+            found.append(Example(one["request"], one.get("goal"), one["lang"], Scene.from_dict(one["scene"])))
+        except (SchemaError, KeyError, TypeError) as error:
+            raise InputError(f"{place}: not a scene: {type(error).__name__}: {error}") from None
+    return found
+
+
+def _entries(folder: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What stands under a key in a folder's files, each with its place for messages."""
     import yaml
 
-    triples: dict[str, Triple] = {}
     for path in sorted(folder.glob("*.yaml")):
-        place = str(path)
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
-            for one in data["triples"]:
-                place = f"{path}: {one.get('id', '?')}"
-                triple = _triple(one)
-                if triple.id in triples:
-                    raise ValueError("another one has this id; rename one")
-                triples[triple.id] = triple
-        except (SchemaError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{place}: not a triple: {type(error).__name__}: {error}") from None
-    if not triples:
-        raise InputError(f"{folder}: no triples (*.yaml) in it")
-    return list(triples.values())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: {error}") from None
+        entries = data.get(name, []) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+            raise InputError(f"{path}: expected a mapping with a list of mappings under triples or scenes")
+        for number, one in enumerate(entries, 1):
+            yield f"{path}: {one.get('id', f'entry {number}')}", one
 
 
 def _triple(data: Mapping[str, Any]) -> Triple:

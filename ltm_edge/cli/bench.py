@@ -195,18 +195,19 @@ def critics(model: str | None, triples: str | None, half: str, probe: bool, thre
     from pathlib import Path
 
     from ltm_edge.bench.critics import bench_critics
-    from ltm_edge.bench.triples import find_triples, load_triples
+    from ltm_edge.bench.triples import find_triples, load_plain, load_triples
     from ltm_edge.cli.calibrate import covering, hearing_of
     from ltm_edge.embedders import demo_embedder
     from ltm_edge.loop.critics.critic import built_in
     from ltm_edge.overlay_set import load_overlay
 
-    loaded = load_triples(Path(triples) if triples else find_triples())
+    folder = Path(triples) if triples else find_triples()
+    loaded, plain = load_triples(folder), load_plain(folder)
     with demo_embedder(threads=threads) as embedder:
         embed = covering(embedder)
         if not probe:
             overlay = load_overlay().overlay
-            report = bench_critics(loaded, built_in(overlay), half, embed=embed, progress=_progress)
+            report = bench_critics(loaded, built_in(overlay), half, plain=plain, embed=embed, progress=_progress)
         else:
             from ltm_edge.bundle import Bundle
 
@@ -215,6 +216,7 @@ def critics(model: str | None, triples: str | None, half: str, probe: bool, thre
                     loaded,
                     built_in(bundle.overlay),
                     half,
+                    plain=plain,
                     embed=embed,
                     hearing=hearing_of(bundle),
                     model=bundle.model_info["name"],

@@ -79,7 +79,9 @@ def calibrate(model: str | None, data: tuple[Path, ...], most: int, write: Path 
     console.write_out(render(head, rows) + "\n")
     if path is not None:
         found = {critic: {lang: fit.calibration for lang, fit in of.items()} for critic, of in fitted.items()}
-        text = with_calibration(path.read_text("utf-8"), found, str(path), f"of the critics' probes, for {name}")
+        text = with_calibration(
+            path.read_bytes().decode("utf-8"), found, str(path), f"of the critics' probes, for {name}"
+        )
         write_atomic(path, text.encode("utf-8"))
         console.write_out(f"written to {path}\n")
 

@@ -31,7 +31,8 @@ def with_calibration(
         InputError: it is written in a way that it can't be put into.
     """
     before = parse_overlay(text, where)
-    lines = text.split("\n")
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    lines = text.replace("\r\n", "\n").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     root = next((i for i, line in enumerate(lines) if _ROOT.match(line)), None)
@@ -50,7 +51,7 @@ def with_calibration(
         while not lines[end - 1].strip():  # blank lines belong to what follows
             end -= 1
         lines[start:end] = block
-    written = "\n".join(lines) + "\n"
+    written = end_of_line.join([*lines, ""])
     try:
         after = parse_overlay(written, where)
     except SchemaError as error:
