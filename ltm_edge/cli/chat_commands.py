@@ -142,7 +142,7 @@ def _scene(chat: Chat, rest: str) -> None:
 def _image(chat: Chat, rest: str) -> None:
     scene = _last_scene(chat)
     if not rest:
-        print_lines(picture_lines(scene))
+        console.write_out("".join(f"{line}\n" for line in picture_lines(scene)))
         return
     from ltm_edge.files import write_atomic
     from ltm_edge.scene.render import render_form

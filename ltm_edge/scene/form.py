@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = ["wanted_form"]
 
 _EDGES = " \t\n.,!?:;…"
 
 
-def wanted_form(text: str, phrases: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+def wanted_form(text: str, phrases: Mapping[Any, Sequence[str]]) -> tuple[str, str] | None:
     """The form whose phrase the request begins or ends with, and the phrase; None if it asks for none.
 
     Args:
