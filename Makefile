@@ -21,7 +21,7 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles refused tsan clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -133,6 +133,10 @@ tsan: env
 # A million damaged GGUF files, LoRAs, manifests and YAML documents through the readers: about ten minutes on two cores.
 fuzz-bundles: env
 	@$(BIN)/python tests/bundles/fuzz.py --inputs $(FUZZ_INPUTS)
+
+# What hostile files are answered with: the tests' own cases, as tables.
+refused: env
+	@$(BIN)/python tests/bundles/refused.py
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env

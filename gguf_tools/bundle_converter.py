@@ -29,7 +29,13 @@ from gguf_tools.sidecar import file_sha256, sidecar_folder
 from gguf_tools.types import TensorType, ValueType
 from gguf_tools.writer import Bytes
 
-__all__ = ["BundleConverter", "Options", "facts_of", "open_base"]
+__all__ = ["BundleConverter", "MemoryImport", "Options", "facts_of", "open_base"]
+
+MemoryImport = Callable[[Path, Path], int]
+"""Given a folder with a FAISS memory and a file to write, writes a scene store; returns its number of scenes.
+
+It raises `GgufError` where the folder can't be taken, and writes nothing where the folder has no texts.
+"""
 
 # What `general.file_type` says of a file whose matrices are all of one type (numbers of llama.h's llama_ftype).
 _FILE_TYPES = {
@@ -38,6 +44,11 @@ _FILE_TYPES = {
     "TQ2_0": 37, "MXFP4": 38,
 }  # fmt: skip
 _QUANTIZATION_VERSION = 2
+
+# Sidecar files of a memory: the store of record, and the records beside a FAISS index.
+_STORE_NAME = "scenes.sqlite"
+_STORE = f"memory/{_STORE_NAME}"
+_RECORDS = "memory/meta.json"
 
 # Names in a Hugging Face config.json, names under the architecture in GGUF.
 _FACTS = {
@@ -106,6 +117,7 @@ class BundleConverter(Converter):
         base: the base's header.
         lora: what was merged.
         merged: the tensors.
+        scenes: how many were made of a FAISS memory; None if there was none to take.
     """
 
     def __init__(
@@ -118,6 +130,7 @@ class BundleConverter(Converter):
         check: Check | None = None,
         defaults: Mapping[str, str] | None = None,
         hasher: Callable[[Path], str] | None = None,
+        memory: MemoryImport | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Set up a conversion; nothing is read yet.
@@ -131,6 +144,7 @@ class BundleConverter(Converter):
             defaults: documents, by the names that they would have in the folder, that stand in for those it lacks; of
                 scene templates only if it has none at all.
             hasher: gives the SHA-256 of a file, for callers that remember them.
+            memory: makes the store of record of a FAISS memory that has none; None: it is carried along as it is.
             progress: told of progress.
         """
         self.options = options or Options()
@@ -140,10 +154,13 @@ class BundleConverter(Converter):
         self._check = check
         self._defaults = defaults or {}
         self._hasher = hasher or file_sha256
+        self._memory = memory
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.folder: BundleFolder | None = None
         self.base: GgufInfo | None = None
         self.lora: Lora | None = None
         self.merged: MergedTensors | None = None
+        self.scenes: int | None = None
         self._base_sha256 = ""
 
     def check(self) -> list[str]:
@@ -170,6 +187,7 @@ class BundleConverter(Converter):
         for channel in self.folder.channels:
             problems += check_channel(channel, self.base)
         problems += self._embedder(self.folder)
+        problems += self._import_memory(self.folder)
         if not problems:
             try:
                 self.merged = MergedTensors(self.base, self.lora, outtype=outtype, scale=self.options.lora_scale)
@@ -179,13 +197,14 @@ class BundleConverter(Converter):
 
     def add_files(self, writer: BundleWriter) -> None:
         assert self.folder is not None and self.base is not None and self.merged is not None
-        with tempfile.TemporaryDirectory(prefix="ltm-channels-") as scratch:
-            for channel in self.folder.channels:
-                file = Path(scratch) / f"{channel.name}.gguf"
-                if write_channel(channel, self.base, self.merged, file):
-                    writer.add_file(f"channels/{channel.name}.gguf", file)
+        for channel in self.folder.channels:
+            file = self._scratch_file(f"{channel.name}.gguf")
+            if write_channel(channel, self.base, self.merged, file):
+                writer.add_file(f"channels/{channel.name}.gguf", file)
         for path, source in self.folder.files.items():
             writer.add_file(path, source)
+        if self.scenes:
+            writer.add_file(_STORE, self._scratch_file(_STORE_NAME))
 
     def plan(self) -> Plan:
         assert self.folder is not None and self.base is not None and self.merged is not None
@@ -212,6 +231,9 @@ class BundleConverter(Converter):
     def close(self) -> None:
         if self.merged is not None:
             self.merged.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def summary(self, written: Written) -> list[tuple[str, str]]:
         """Label and value of every line that tells what was done; values are safe to print."""
@@ -231,6 +253,8 @@ class BundleConverter(Converter):
         rows.append(("templates", f"{own} of its own" if own else "the packaged ones"))
         if self.folder.channels:
             rows.append(("adapters", ", ".join(channel.name for channel in self.folder.channels)))
+        if memory := self._about_memory(self.folder):
+            rows.append(("memory", memory))
         if written.sidecar_sha256 is not None:
             rows.append(("sidecar folder", printable_path(sidecar_folder(written.target))))
         if self.folder.ignored:
@@ -263,7 +287,8 @@ class BundleConverter(Converter):
         for ours, theirs in _FACTS.items():
             wanted, found = folder.config.get(ours), base.arch_number(theirs)
             if type(wanted) is int and found is not None and wanted != found:
-                problems.append(f"{CONFIG}: {ours} is {wanted}, the base has {found}; name the base that it describes")
+                shown = str(wanted) if abs(wanted) < 1 << 63 else "a number of more than 64 bits"
+                problems.append(f"{CONFIG}: {ours} is {shown}, the base has {found}; name the base that it describes")
         sha256 = folder.config.get("base_sha256")
         if sha256 is not None and sha256 != self._base_hash():
             problems.append(
@@ -296,6 +321,32 @@ class BundleConverter(Converter):
         except GgufError as error:
             return [str(error)]
         return [] if found.name == "embedding" else [f"{path.name}: is no embedding model ({printable(found.reason)})"]
+
+    def _import_memory(self, folder: BundleFolder) -> list[str]:
+        """Make the store of record of a FAISS memory that comes without one."""
+        source = folder.files.get(_RECORDS)
+        if self._memory is None or source is None or _STORE in folder.files:
+            return []
+        try:
+            self.scenes = self._memory(source.parent, self._scratch_file(_STORE_NAME))
+        except GgufError as error:
+            return [str(error)]
+        return []
+
+    def _about_memory(self, folder: BundleFolder) -> str:
+        if self.scenes:
+            return f"{self.scenes} scenes, imported from {printable(folder.files[_RECORDS].parent.name)}/"
+        if _STORE in folder.files:
+            return "the folder's scene store"
+        if any(path.startswith("memory/") for path in folder.files):
+            why = "its records have no texts" if self.scenes == 0 else "ltm-edge convert makes a scene store of it"
+            return f"carried along as it is; {why}"
+        return ""
+
+    def _scratch_file(self, name: str) -> Path:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="ltm-convert-")
+        return Path(self._scratch.name) / name
 
     def _entries(self, base: GgufInfo, old: Iterable[str]) -> list[Entry]:
         """The base's metadata; another type of the matrices is the one thing that changes it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ FIELD = "field_architecture.yaml"
 PROMPTS = "prompts.yaml"
 CURRICULA = ("curriculum.yaml", "ltm_curriculum.yaml")
 TEMPLATES = "scene_templates"
+LORA_FOLDER = "lora"
 LORAS = ("model_lora.safetensors", "model_lora.gguf", PEFT_WEIGHTS)
 MEMORIES = ("memory", "memory_faiss")
 LOG = "integration_log.json"
@@ -44,6 +44,7 @@ _KNOWN = (
 _MAX_JSON = 16 << 20
 _MAX_LAYERS = 1024
 _MAX_HEADS = 1024
+_BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 Check = Callable[[str, bytes], list[str]]
@@ -117,6 +118,7 @@ class _Reader:
         self.entries: dict[str, str] = {}
         self.files: dict[str, Path] = {}
         self.seen: set[str] = set()
+        self.left_out: list[str] = []
 
     def read(self) -> tuple[BundleFolder, list[str]]:
         overlay = self.document(OVERLAY, keys.LTM_OVERLAY, required=True)
@@ -136,9 +138,8 @@ class _Reader:
         config = self.config()
         lora = self.lora()
         self.seen.update(_KNOWN)
-        ignored = sorted(
-            p.name for p in self.folder.iterdir() if p.name not in self.seen and not p.name.startswith(".")
-        )
+        strangers = [p.name for p in self.folder.iterdir() if p.name not in self.seen and not p.name.startswith(".")]
+        ignored = sorted([*strangers, *self.left_out])
         entries = {keys.LTM_FORMAT: str(keys.LTM_FORMAT_VERSION), keys.LTM_NAME: name, **self.entries}
         files = dict(sorted(self.files.items()))
         folder = BundleFolder(self.folder, name, entries, channels, files, lora, config, tuple(ignored))
@@ -182,6 +183,10 @@ class _Reader:
         except ImportError:
             self.problems.append(f"{printable(name, 200)}: reading YAML needs the package PyYAML; install it")
             return None
+        version = _version(data)
+        if version > 1:
+            self.problems.append(f"{printable(name, 200)}: version {version} is newer than the newest known, 1")
+            return None
         if self.check is not None:
             complaints = self.check(name, raw)
             if complaints:
@@ -191,13 +196,30 @@ class _Reader:
             self.entries[key] = raw.decode("utf-8-sig")
         return data
 
+    def own_folder(self, name: str) -> Path | None:
+        """A folder inside the folder; None if there is none, with a problem noted if it isn't one or leads out."""
+        path = self.folder / name
+        self.seen.add(name)
+        if not self.there(name):
+            return None
+        if not path.is_dir():
+            self.problems.append(f"{name}: is no folder" if path.exists() else f"{name}: leads nowhere")
+        elif not path.resolve().is_relative_to(self.root):
+            self.problems.append(f"{name}: leads out of the folder; put the folder itself there")
+        else:
+            return path
+        return None
+
     def templates(self) -> None:
-        folder = self.folder / TEMPLATES
-        self.seen.add(TEMPLATES)
-        if not folder.is_dir():
-            return
-        for path in sorted(folder.glob("*.yaml")):
+        folder = self.own_folder(TEMPLATES)
+        for path in sorted(folder.iterdir()) if folder is not None else ():
             where = f"{TEMPLATES}/{path.name}"
+            if path.suffix.lower() in (".yaml", ".yml") and path.suffix != ".yaml":
+                self.problems.append(f"{printable(where, 200)}: scene templates end in .yaml; rename it")
+            if path.suffix != ".yaml":
+                if not path.name.startswith("."):
+                    self.left_out.append(where)
+                continue
             data = self.document(where, None)
             if data is None:
                 continue
@@ -215,13 +237,24 @@ class _Reader:
     def name(self, overlay: Any) -> str:
         root = overlay.get("ltm_overlay") if isinstance(overlay, dict) else None
         name = root.get("name") if isinstance(root, dict) else None
-        if overlay is not None and (not isinstance(name, str) or not name.strip() or not name.isprintable()):
+        if keys.LTM_OVERLAY not in self.entries:  # refused already
+            return ""
+        if not isinstance(root, dict):
+            self.problems.append(f"{OVERLAY}: ltm_overlay: is missing, or no mapping")
+        elif name is None:
             self.problems.append(f"{OVERLAY}: ltm_overlay.name: the bundle's name is missing")
+        elif not isinstance(name, str) or not _BUNDLE.fullmatch(name):
+            self.problems.append(
+                f"{OVERLAY}: ltm_overlay.name: '{printable(str(name), 60)}' is no name: letters, digits, dots, hyphens "
+                "and underscores, 100 at most"
+            )
         return name if isinstance(name, str) else ""
 
     def channels(self, data: Any) -> tuple[Channel, ...]:
         root = data.get("field") if isinstance(data, dict) else None
         zones = root.get("zones") if isinstance(root, dict) else None
+        if keys.LTM_FIELD_ARCHITECTURE in self.entries and not isinstance(zones, dict):
+            self.problems.append(f"{FIELD}: field.zones: is missing, or no mapping")
         found = []
         for name, zone in (zones or {}).items() if isinstance(zones, dict) else ():
             if not isinstance(zone, dict) or not ("adapter" in zone or "head_gates" in zone):
@@ -261,8 +294,8 @@ class _Reader:
             row = gates.setdefault(number, {})
             for head, gain in heads.items():
                 index = _index(head, _MAX_HEADS)
-                sound = isinstance(gain, (int, float)) and not isinstance(gain, bool) and math.isfinite(gain)
-                if index is None or index in row or not sound or abs(gain) > 16:
+                sound = isinstance(gain, (int, float)) and not isinstance(gain, bool) and -16 <= gain <= 16
+                if index is None or index in row or not sound:
                     shown = f"{printable(str(layer), 40)}.{printable(str(head), 40)}"
                     self.problems.append(f"{where}.{shown}: must be a head's number with a gain from -16 to 16")
                     continue
@@ -278,14 +311,16 @@ class _Reader:
                 self.files["embedder.gguf"] = path
 
     def memory(self) -> None:
-        found = [name for name in MEMORIES if (self.folder / name).is_dir()]
-        self.seen.update(MEMORIES)
+        found = [name for name in MEMORIES if self.own_folder(name) is not None]
         if len(found) > 1:
             self.problems.append(f"{found[0]}/ and {found[1]}/: two names for one thing; keep one of them")
             return
+        folded: dict[str, str] = {}
         for name in found:
             for path in sorted((self.folder / name).rglob("*")):
                 relative = path.relative_to(self.folder / name).as_posix()
+                if path.is_dir() and path.is_symlink():
+                    self.problems.append(f"{name}/{printable(relative)}: is a link to a folder; put the folder there")
                 if path.is_dir() or path.name.startswith(".") or path.name.endswith((".lock", "-shm")):
                     continue
                 if path.name.endswith(("-wal", "-journal")):
@@ -295,7 +330,10 @@ class _Reader:
                 if not is_safe_path(f"memory/{relative}"):
                     self.problems.append(f"{name}/{printable(relative)}: a name that a sidecar folder can't hold")
                     continue
-                if (own := self.own(f"{name}/{relative}")) is not None:
+                other = folded.setdefault(relative.casefold(), relative)
+                if other != relative:
+                    self.problems.append(f"{name}/{relative} and {name}/{other}: differ in case only; rename one")
+                elif (own := self.own(f"{name}/{relative}")) is not None:
                     self.files[f"memory/{relative}"] = own
 
     def log(self) -> None:
@@ -321,18 +359,43 @@ class _Reader:
 
     def lora(self) -> Path | None:
         found = [name for name in LORAS if self.there(name)]
-        if self.there(f"lora/{PEFT_WEIGHTS}"):
+        if self.own_folder(LORA_FOLDER) is not None and self.there(f"lora/{PEFT_WEIGHTS}"):
             found.append(f"lora/{PEFT_WEIGHTS}")
         if len(found) > 1:
             self.problems.append(f"{' and '.join(found)}: one LoRA is merged; keep one of them")
+        if not found:
+            self.refuse_stray_lora()
         paths = [self.own(name) for name in found]
         return paths[0] if paths else None
+
+    def refuse_stray_lora(self) -> None:
+        """A LoRA that would be left out silently: under another name, as a pickle, or settings without weights."""
+        inner = self.folder / LORA_FOLDER
+        for path in sorted([*self.folder.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]):
+            name = path.relative_to(self.folder).as_posix()
+            kind = path.suffix.lower()
+            inside = name.startswith("lora/") or "lora" in path.stem.lower() or "adapter" in path.stem.lower()
+            shown = printable(name, 200)
+            if path.name == PEFT_CONFIG:
+                self.problems.append(f"{shown}: the weights are missing; put {PEFT_WEIGHTS} beside it")
+            elif inside and kind in (".bin", ".pt", ".pth", ".ckpt"):
+                self.problems.append(f"{shown}: is a PyTorch file, which may hold code; save it as {PEFT_WEIGHTS}")
+            elif inside and kind in (".safetensors", ".gguf"):
+                self.problems.append(f"{shown}: a LoRA is looked for as {', '.join(LORAS)}; rename it, or take it out")
 
 
 def is_inner_path(value: str) -> bool:
     """Whether a path that a document names stays inside the folder."""
     parts = value.split("/")
     return not any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts)
+
+
+def _version(data: Any) -> int:
+    """The version that a document names, at its top or under its one key; 1 where it names none."""
+    if isinstance(data, dict) and "version" not in data and len(data) == 1:
+        (data,) = data.values()
+    version = data.get("version") if isinstance(data, dict) else None
+    return min(version, 1 << 32) if type(version) is int else 1
 
 
 def _index(value: Any, limit: int) -> int | None:

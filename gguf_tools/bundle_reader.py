@@ -78,7 +78,11 @@ class BundleReader:
         Raises:
             GgufError: the file is no GGUF, its `ltm.*` entries are wrong, or its sidecar folder isn't as listed.
         """
-        info = read_gguf(path)
+        return cls.of(read_gguf(path), hasher=hasher)
+
+    @classmethod
+    def of(cls, info: GgufInfo, *, hasher: Callable[[Path], str] | None = None) -> BundleReader:
+        """The same for a header that was read already."""
         entries = ltm_entries(info)
         sha256 = entries.get(keys.LTM_SIDECAR_SHA256)
         if sha256 is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from gguf_tools.bundle_writer import BundleWriter, refuse_existing
 from gguf_tools.entries import Entry
 from gguf_tools.errors import BadSource, GgufError, ManyProblems
+from gguf_tools.files import check_space, room_for
 from gguf_tools.ltm import ltm_entries
 from gguf_tools.reader import read_gguf
 from gguf_tools.sidecar import check_sidecar
@@ -71,18 +72,19 @@ class Converter(ABC):
         Raises:
             ManyProblems: what is wrong with the input, all of it; nothing was written.
             GgufError: something went wrong while writing; nothing was left behind.
-            OSError: the disk is full or refuses.
+            OSError: the disk refuses; a full one is a `DiskFull`.
         """
         start = time.monotonic()
         try:
             problems = [*self._output_problems(), *self.check()]
             if problems:
                 raise ManyProblems(self.target, problems)
-            with BundleWriter(self.target, force=self.force) as writer:
+            with room_for(self.target), BundleWriter(self.target, force=self.force) as writer:
                 self.add_files(writer)
                 plan = self.plan()
-                writer.begin(plan.entries, plan.ltm, plan.tensors)
                 total = sum(spec.nbytes for spec in plan.tensors)
+                check_space(self.target, total)
+                writer.begin(plan.entries, plan.ltm, plan.tensors)
                 done = 0
                 for spec in plan.tensors:
                     writer.tensor(spec.name, self._told(self.chunks(spec.name), "writing", done, total))

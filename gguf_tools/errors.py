@@ -215,6 +215,13 @@ class ManyProblems(GgufError):
         super().__init__(path, "; ".join(self.problems), remedy="nothing was written")
 
 
+class DiskFull(GgufError):
+    """There is no room for what is to be written; nothing of it was left behind."""
+
+    code = "disk-full"
+    remedy = "free some space, or write to another disk"
+
+
 class BadSource(GgufError):
     """A file of a bundle folder that is missing, damaged, or not what FORMAT.md says."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gguf_tools.bundle_converter import facts_of
 from gguf_tools.bundle_folder import CONFIG, FIELD, OVERLAY, is_inner_path
 from gguf_tools.bundle_reader import BundleReader
 from gguf_tools.errors import BadLtmValue, BadSource, OutputExists
-from gguf_tools.files import keep_permissions, remove, sync_folder, temporary_folder
+from gguf_tools.files import keep_permissions, remove, room_for, sync_folder, temporary_folder
 from gguf_tools.printable import printable
 from gguf_tools.yaml_files import load_yaml
 
@@ -48,6 +49,12 @@ def extract(bundle: str | os.PathLike[str], folder: str | os.PathLike[str]) -> l
         if outside in contents or not is_inner_path(outside):
             raise BadLtmValue(bundle, f"its documents give '{inside}' the place '{printable(outside, 120)}'")
         contents[outside] = reader.file(inside)
+    with room_for(target):
+        _write_all(target, contents, bundle)
+    return sorted(contents)
+
+
+def _write_all(target: Path, contents: Mapping[str, bytes | Path], bundle: str | os.PathLike[str]) -> None:
     temporary: Path | None = temporary_folder(target)
     assert temporary is not None
     try:
@@ -61,7 +68,6 @@ def extract(bundle: str | os.PathLike[str], folder: str | os.PathLike[str]) -> l
         raise BadSource(bundle, "names one path as a file and as a folder") from error
     finally:
         remove(temporary)
-    return sorted(contents)
 
 
 def _write(path: Path, content: bytes | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -11,7 +12,48 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["keep_permissions", "remove", "sync_folder", "temporary_folder", "temporary_sibling", "writing"]
+from gguf_tools.errors import DiskFull
+from gguf_tools.printable import byte_count
+
+__all__ = [
+    "check_space",
+    "keep_permissions",
+    "remove",
+    "room_for",
+    "sync_folder",
+    "temporary_folder",
+    "temporary_sibling",
+    "writing",
+]
+
+_FULL = (errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+
+
+@contextlib.contextmanager
+def room_for(target: Path) -> Iterator[None]:
+    """Say of a disk that became full what was to be written.
+
+    Raises:
+        DiskFull: the disk, the quota or the file system's largest file was full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(target, f"can't be written: {error.strerror}") from error
+        raise
+
+
+def check_space(target: Path, nbytes: int) -> None:
+    """Refuse to begin what can't be finished.
+
+    Raises:
+        DiskFull: the disk has less than `nbytes` left.
+    """
+    with contextlib.suppress(OSError):  # some file systems don't tell
+        free = shutil.disk_usage(target.parent).free
+        if free < nbytes:
+            raise DiskFull(target, f"needs {byte_count(nbytes)}, {byte_count(free)} are free")
 
 
 def temporary_sibling(target: Path) -> Path:

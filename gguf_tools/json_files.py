@@ -25,7 +25,7 @@ def read_json(path: Path, limit: int, error_class: type[GgufError]) -> Any:
     """
     try:
         if not path.is_file():
-            raise error_class(path, "is missing")
+            raise error_class(path, "is a folder" if path.is_dir() else "is missing")
         size = path.stat().st_size
         if size > limit:
             raise error_class(path, f"has {byte_count(size)}, {byte_count(limit)} allowed")

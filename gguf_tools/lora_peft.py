@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +29,18 @@ __all__ = ["CONFIG", "WEIGHTS", "read_peft"]
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _MAX_CONFIG = 1 << 20
+_MAX_NUMBER = 1e9
 
 # `.default` is the adapter's name, which PEFT keeps in memory and older releases kept in files.
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<half>[AB])(?:\.[A-Za-z0-9_-]+?)??(?:\.weight)?")
 _SAVED = re.compile(r"(?P<module>.+?)(?:\.modules_to_save(?:\.[A-Za-z0-9_-]+)?|\.base_layer)?\.(?P<part>weight|bias)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+# Of a pattern: a module's name and nothing else; what repeats something; something repeated that repeats.
+_NAME = re.compile(r"\^?(?:[A-Za-z0-9_-]|\\?\.)*\$?")
+_REPEAT = re.compile(r"[*+{]|(?<!\()\?")
+_NESTED = re.compile(r"[)*+?}][*+?{]")
+_MAX_INVOLVED = 64
 
 # Settings under which the file holds something else than pairs to add, and what each of them means.
 _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -42,11 +49,16 @@ _REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "target_parameters": (bool, "changes parameters that are no linear layers (target_parameters)"),
     "trainable_token_indices": (bool, "changes single rows of the embeddings (trainable_token_indices)"),
     "lora_bias": (bool, "has biases inside its pairs (lora_bias)"),
+    "layer_replication": (bool, "repeats layers of its base (layer_replication)"),
+    "alora_invocation_tokens": (bool, "acts from its invocation tokens on only (alora_invocation_tokens)"),
     "init_lora_weights": (
         lambda value: isinstance(value, str) and value.startswith(("pissa", "olora", "corda", "loftq")),
         "was trained on a base that its initialisation had changed",
     ),
 }
+
+
+Patterns = Sequence[tuple[re.Pattern[str], float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +68,51 @@ class _Settings:
     alpha: float
     rank: int | None
     square_root: bool
-    ranks: Mapping[str, Any]
-    alphas: Mapping[str, Any]
+    ranks: Patterns
+    alphas: Patterns
 
     def scale(self, path: Path, module: str, rank: int) -> float:
         """Alpha over the rank, or over its root; both by the patterns where one matches."""
         name = module.removeprefix("base_model.model.")
-        alpha = self._by_pattern(path, self.alphas, name, self.alpha)
-        wanted = self._by_pattern(path, self.ranks, name, self.rank if self.rank is not None else rank)
+        alpha = _by_pattern(self.alphas, name, self.alpha)
+        wanted = _by_pattern(self.ranks, name, self.rank if self.rank is not None else rank)
         if wanted != rank:
             raise BadLora(path, f"'{printable(name, 120)}' has rank {rank}, its settings say {wanted:g}")
         return alpha / math.sqrt(rank) if self.square_root else alpha / rank
 
-    @staticmethod
-    def _by_pattern(path: Path, patterns: Mapping[str, Any], name: str, default: float) -> float:
-        # As PEFT does: the first whose end matches.
-        for pattern, value in patterns.items():
-            try:
-                # A pattern is a regular expression in a file: only the harmless ones, which all real ones are.
-                if len(pattern) > 200 or re.search(r"[)*+?}][*+?{]", pattern):
+
+def _by_pattern(patterns: Patterns, name: str, default: float) -> float:
+    # As PEFT does: the first whose end matches.
+    return next((value for pattern, value in patterns if pattern.fullmatch(name)), default)
+
+
+def _patterns(path: Path, key: str, found: Any) -> Patterns:
+    """The patterns of `rank_pattern` or `alpha_pattern`, compiled.
+
+    A pattern is a regular expression in a stranger's file: names, and a few that are harmless, which all real ones are.
+    """
+    if not isinstance(found, dict):
+        raise BadLora(path, f"'{key}' isn't a JSON object")
+    compiled = []
+    involved = 0
+    for pattern, value in found.items():
+        try:
+            if not _NAME.fullmatch(pattern):
+                involved += 1
+                groups, repeats = pattern.count("("), len(_REPEAT.findall(pattern))
+                if (
+                    involved > _MAX_INVOLVED
+                    or len(pattern) > 200
+                    or groups > 2
+                    or repeats > 2
+                    or _NESTED.search(pattern)
+                ):
                     raise re.error("too involved")
-                matched = re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name)
-            except re.error as error:
-                raise BadLora(path, f"the pattern '{printable(pattern, 80)}' can't be used: {error}") from error
-            if matched:
-                return _number(path, f"the value of the pattern '{printable(pattern, 80)}'", value)
-        return default
+            expression = re.compile(rf"(?:.*\.)?(?:{pattern})")
+        except (re.error, RecursionError, OverflowError) as error:
+            raise BadLora(path, f"the pattern '{printable(pattern, 80)}' can't be used: {error}") from error
+        compiled.append((expression, _number(path, f"the value of the pattern '{printable(pattern, 80)}'", value)))
+    return compiled
 
 
 def read_peft(
@@ -123,7 +154,7 @@ def _settings(
 ) -> tuple[Mapping[str, Any], Path]:
     """PEFT's settings and the file that they stand in."""
     file = config or path.with_name(CONFIG)
-    if config is not None or file.is_file():
+    if config is not None or file.exists():
         return read_json_object(file, _MAX_CONFIG, BadLora), file
     if "adapter_config" in metadata:
         try:
@@ -145,9 +176,17 @@ def _settings(
 
 
 def _number(path: Path, what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise BadLora(path, f"{what} is {printable(str(value), 40)}, expected a number above 0")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MAX_NUMBER:
+        raise BadLora(path, f"{what} is {_shown(value)}, expected a number above 0")
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as it may stand in the file; whole numbers may have thousands of digits."""
+    try:
+        return printable(json.dumps(value), 40)
+    except ValueError:
+        return "a number of too many digits"
 
 
 class _Reader:
@@ -185,6 +224,10 @@ class _Reader:
                 missing = "B" if "A" in halves else "A"
                 raise BadLora(self.path, f"'{printable(module, 120)}' has no lora_{missing}")
             delta = self.delta(module, embedding, halves["A"], halves["B"], settings)
+            if delta.target in deltas:
+                raise BadLora(
+                    self.path, f"has two pairs for '{delta.target}', the second as '{printable(module, 120)}'"
+                )
             deltas[delta.target] = delta
         replacements = {target: self.replacement(target, name) for target, name in sorted(saved.items())}
         if not deltas and not replacements:
@@ -211,25 +254,23 @@ class _Reader:
     def settings(self) -> _Settings:
         if self.raw.get("lora_alpha") is None:
             if not any(".lora_" in name for name in self.tensors):
-                return _Settings(1.0, None, False, {}, {})
+                return _Settings(1.0, None, False, (), ())
             raise BadLora(
                 self.path,
                 "its alpha isn't known",
                 remedy=f"put {CONFIG} beside it, or 'lora_alpha' under 'lora' in the bundle's config.json",
             )
-        patterns = {}
-        for key in ("rank_pattern", "alpha_pattern"):
-            value = self.raw.get(key) or {}
-            if not isinstance(value, dict):
-                raise BadLora(self.origin, f"'{key}' isn't a JSON object")
-            patterns[key] = value
-        rank = self.raw.get("r")
+        rank, square_root = self.raw.get("r"), self.raw.get("use_rslora")
+        if rank is not None and (type(rank) is not int or rank < 1):
+            raise BadLora(self.origin, f"'r' is {_shown(rank)}, expected a whole number above 0")
+        if square_root not in (None, True, False):
+            raise BadLora(self.origin, f"'use_rslora' is {_shown(square_root)}, expected true or false")
         return _Settings(
             alpha=_number(self.origin, "'lora_alpha'", self.raw["lora_alpha"]),
-            rank=None if rank is None else int(_number(self.origin, "'r'", rank)),
-            square_root=self.raw.get("use_rslora") is True,
-            ranks=patterns["rank_pattern"],
-            alphas=patterns["alpha_pattern"],
+            rank=rank,
+            square_root=bool(square_root),
+            ranks=_patterns(self.origin, "rank_pattern", self.raw.get("rank_pattern") or {}),
+            alphas=_patterns(self.origin, "alpha_pattern", self.raw.get("alpha_pattern") or {}),
         )
 
     def sort(self) -> tuple[dict[tuple[str, bool], dict[str, str]], dict[str, str], list[str]]:

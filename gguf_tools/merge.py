@@ -179,7 +179,11 @@ class MergedTensors:
             values = dequantise(raw, tensor.type, columns)
             if left is not None and right is not None:
                 values += left[start : start + len(values)] @ right
-            return self._written(tensor.name, values, kind)
+            try:
+                return self._written(tensor.name, values, kind)
+            except BadLora:
+                self._check_base(tensor, dequantise(raw, tensor.type, columns))
+                raise
 
         waiting: deque[Future[Bytes]] = deque()
         for start in range(0, rows, step):
@@ -190,6 +194,17 @@ class MergedTensors:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def _check_base(self, tensor: TensorInfo, values: Floats) -> None:
+        """Say so where the LoRA isn't to blame."""
+        import numpy as np
+
+        if not np.isfinite(values).all():
+            raise BadSource(
+                self._base.path,
+                f"tensor '{printable(tensor.name)}' holds NaN or infinite numbers",
+                remedy="fetch or make the base again",
+            )
 
     def _written(self, name: str, values: Floats, kind: TensorType) -> Bytes:
         import numpy as np

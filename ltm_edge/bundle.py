@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from gguf_tools.bundle_reader import BundleReader
+from gguf_tools.errors import GgufError
 from ltm_edge.embedders import SharedEmbedder, open_embedder
 from ltm_edge.engine.embedder import Embedder
 from ltm_edge.engine.model import LoadedModel
@@ -15,13 +17,13 @@ from ltm_edge.engine.offload import ModelFacts
 from ltm_edge.engine.options import EngineOptions
 from ltm_edge.errors import BundleError
 from ltm_edge.hashes import file_sha256
+from ltm_edge.models import read_model
 from ltm_edge.overlay_set import OverlaySet, load_overlay
 from ltm_edge.schemas.field import FieldArchitecture
 from ltm_edge.schemas.overlay import Overlay
 from ltm_edge.schemas.template import Template
 
 if TYPE_CHECKING:
-    from gguf_tools.bundle_reader import BundleReader
     from gguf_tools.records import GgufInfo
     from ltm_edge.loop.remembering import Clock
     from ltm_edge.scene_memory import SceneMemory
@@ -31,13 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Bundle", "OverlaySet", "load_overlay"]
 
 
-def _opened(path: Path) -> BundleReader:
-    """The file's header, and its sidecar folder after it was checked."""
-    from gguf_tools.bundle_reader import BundleReader
-    from gguf_tools.errors import GgufError
-
+def _opened(info: GgufInfo) -> BundleReader:
+    """The file's entries, and its sidecar folder after it was checked."""
     try:
-        return BundleReader.open(path, hasher=file_sha256)
+        return BundleReader.of(info, hasher=file_sha256)
     except GgufError as error:
         raise BundleError(str(error)) from error
 
@@ -138,11 +137,9 @@ class Bundle:
             SchemaError: the overlay has problems; lists all of them.
             InputError: an option is out of range.
         """
-        from ltm_edge.models import resolve_model
-
         options = EngineOptions(gpu_layers, device, threads, ctx, flash_attn, kv_type)
-        file = resolve_model(None if path is None else os.fspath(path))
-        reader = _opened(file)
+        reader = _opened(read_model(path))
+        file = Path(reader.info.path)
         if overlay is not None:
             loaded = load_overlay(Path(overlay))
         else:

@@ -32,6 +32,7 @@ __all__ = [
     "find_demo_embedder_weights",
     "find_demo_model",
     "find_packaged",
+    "read_model",
     "resolve_model",
 ]
 
@@ -155,14 +156,17 @@ def resolve_model(argument: str | os.PathLike[str] | None) -> Path:
     Raises:
         ModelError: there is no such file, or it can't be used for a chat; the message says why and what to do.
     """
+    return find_demo_model().path if argument is None else Path(read_model(argument).path)
+
+
+def read_model(argument: str | os.PathLike[str] | None) -> GgufInfo:
+    """The header of the chat model that the argument means, read once; see `resolve_model`."""
     if argument is None:
-        return find_demo_model().path
+        return check_chat_model(find_demo_model().path)
     name = os.fspath(argument)
     if not name.strip():
         raise ModelError("the model's name is empty; name a GGUF file, or leave it out for the demo model")
-    path = existing_file(name)
-    check_chat_model(path)
-    return path
+    return check_chat_model(existing_file(name))
 
 
 def existing_file(name: str) -> Path:

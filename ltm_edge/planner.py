@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from ltm_edge.engine.decoder import AdapterMix, Sampling
 from ltm_edge.errors import InputError, SchemaError
 from ltm_edge.field.state import FieldState
+from ltm_edge.field.vectors import Embedder
 from ltm_edge.loop.consilium import Seat, convened, seated
 from ltm_edge.loop.events import OnEvent, Stage
 from ltm_edge.loop.inferring import Inferring
 from ltm_edge.loop.orientation import Lifted, Oriented, Orienter, Pull
 from ltm_edge.loop.remembering import Remembering, Reminder
 from ltm_edge.loop.turn_loop import Evidence, TurnOrder
+from ltm_edge.overlay_set import OverlaySet
 from ltm_edge.paths import cache_dir
 from ltm_edge.scene.compose import PromptComposer
+from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 from ltm_edge.settings import MAX_SEED, Settings
 from ltm_edge.turn import Turn
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
     from ltm_edge.schemas.template import Template
 
-__all__ = ["Plan", "TurnPlanner"]
+__all__ = ["Plan", "TurnPlanner", "orienter_of"]
 
 _MIXED = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "dry_multiplier")  # what channels may set
 _EARLIER = 32  # turns that critics look back at
@@ -38,6 +41,7 @@ class Plan:
 
     Attributes:
         order: what the loop is asked to do.
+        asked: the request as it came, where the model was asked what it leaves open.
         template, chosen: the template, and how it was chosen.
         composer: how messages are put.
         oriented: the request in the field, and the routing.
@@ -53,6 +57,7 @@ class Plan:
     remembering: Remembering | None
     reminder: Reminder
     history: Sequence[Turn]
+    asked: Pvq
 
     @property
     def before(self) -> FieldState:
@@ -60,24 +65,28 @@ class Plan:
         return self.oriented.lifted.before
 
 
+def orienter_of(overlay: OverlaySet, embedder: Embedder | None) -> Orienter:
+    """What lifts and routes by an overlay; the vectors of its anchors are kept in the cache folder."""
+    return Orienter(
+        overlay.field,
+        overlay.templates,
+        overlay.archetype_names(),
+        overlay.languages,
+        overlay.overlay,
+        embedder,
+        cache_dir() / "anchors",
+        overlay.structs,
+    )
+
+
 class TurnPlanner:
     """Plans the turns of one session by its bundle's field, overlay and adapters."""
 
     def __init__(self, bundle: Bundle, inferring: Inferring) -> None:
         """Take the bundle, and what asks the model about a request."""
-        overlay = bundle.overlay_set
         self._bundle = bundle
         self._inferring = inferring
-        self.orienter = Orienter(
-            bundle.field,
-            bundle.templates,
-            overlay.archetype_names(),
-            overlay.languages,
-            bundle.overlay,
-            bundle.embedder,
-            cache_dir() / "anchors",
-            overlay.structs,
-        )
+        self.orienter = orienter_of(bundle.overlay_set, bundle.embedder)
 
     def plan(
         self,
@@ -116,7 +125,7 @@ class TurnPlanner:
         oriented = self.orienter.route(lifted, pull, settings.channels)
         pvq, notices = order.pvq, (*order.notices, *lifted.notices, *reminder.notices)
         if overlay.pvq.infer == "model":
-            pvq, said = self._inferring.infer(order.pvq, order.lang, composer)
+            pvq, said = self._inferring.infer(order.pvq, order.lang)
             notices += said
         inputs = overlay.routing.inputs or settings.channels is not None
         directives = oriented.directives(self._bundle.field) if inputs else []
@@ -141,7 +150,7 @@ class TurnPlanner:
                 will=oriented.state.will,
             ),
         )
-        return Plan(planned, template, chosen, composer, oriented, remembering, reminder, history)
+        return Plan(planned, template, chosen, composer, oriented, remembering, reminder, history, order.pvq)
 
     def _lifted(self, order: TurnOrder, before: FieldState) -> Lifted:
         if self._bundle.overlay.pvq.infer == "off":

@@ -107,7 +107,8 @@ class Session:
             CriticPanel.of(overlay.overlay),
             Prober(decoder, model, overlay.prompts),
         )
-        self._planner = TurnPlanner(bundle, Inferring(decoder, model, overlay.prompts, base.sampling))
+        self._inferring = Inferring(decoder, model, overlay.prompts, base.sampling)
+        self._planner = TurnPlanner(bundle, self._inferring)
         self._cancelled = threading.Event()
         self._speed = 0.0
         self._responder = MetaResponder()
@@ -205,6 +206,16 @@ class Session:
         if self._settings.seed is not None:
             overrides["seed"] = secrets.randbelow(MAX_SEED)
         return self._answer(request, on_token, on_event, overrides, replaces_last=True)
+
+    def infer(self, request: str | Pvq, lang: str) -> tuple[Pvq, tuple[str, ...]]:
+        """Ask the model what a request leaves open: tension, resonance centre, goal. Nothing of it stays.
+
+        Returns:
+            The request with what it left open, and sentences for the user.
+        """
+        with self._exclusive():
+            self._settle()
+            return self._inferring.infer(request if isinstance(request, Pvq) else Pvq.from_text(request), lang)
 
     def cancel(self) -> None:
         """Stop the running answer; :meth:`send` then returns what there is, marked partial.
@@ -474,6 +485,8 @@ class Session:
         if plan.remembering is not None:
             tell(Stage("store"))
             self._remember(plan, outcome, settings, self._history[-1] if replaces_last else None)
+        if plan.asked != order.pvq:
+            trace["asked"] = plan.asked.to_dict()
         trace["refused"] = outcome.refused.to_trace() if outcome.refused is not None else None
         said = remark(outcome.loop, phrases, self.bundle.overlay.response.self_commentary)
         trace["remark"] = said
@@ -556,6 +569,7 @@ class Session:
             reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
         memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
         if outcome.scene is not None and outcome.refused is None and settings.memory == "on":
+            judged = outcome.loop.best.judged
             memory, notices = remembering.store(
                 reminder,
                 outcome.scene,
@@ -564,6 +578,7 @@ class Session:
                 template=plan.template.name,
                 before=plan.history,
                 replaces=replaced,
+                score=judged.score if judged.verdicts else None,
             )
             self._stored += "stored" in memory
         outcome.trace["memory"] = memory

@@ -1,8 +1,9 @@
-"""Speed and peak memory of merging a LoRA: ours, and llama.cpp's `llama-export-lora` where it is installed."""
+"""Speed and peak memory of merging a LoRA, ours and llama.cpp's `llama-export-lora`'s; what opening the bundle adds."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gguf_tools.bundle_converter import BundleConverter
 from gguf_tools.entries import Entry, entries_of, number_entry, text_entry
 from gguf_tools.files import writing
 from gguf_tools.lora_gguf import Factors, write_gguf_lora
@@ -21,7 +23,9 @@ from gguf_tools.reader import read_gguf
 from gguf_tools.records import GgufInfo
 from gguf_tools.types import TENSOR_TYPES, ValueType
 from gguf_tools.writer import GgufWriter, TensorSpec
+from ltm_edge.bench.opening import Opening, bench_opening
 from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.overlay_set import packaged_documents
 
 __all__ = ["ConvertReport", "bench_convert"]
 
@@ -73,20 +77,22 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ConvertReport:
-    """All rows, and the machine that they were measured on."""
+    """All rows, what opening a bundle of the model adds, and the machine that they were measured on."""
 
     rows: tuple[Row, ...]
+    opening: Opening
     machine: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
-        return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
+        rows = [asdict(row) for row in self.rows]
+        return {"machine": self.machine, "rows": rows, "opening": asdict(self.opening)}
 
     def lines(self) -> list[str]:
         """The table."""
         head = ["base", "program", "s", "MB/s", "peak MB", "bound MB", ""]
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
-        return [*render(head, [row.cells() for row in self.rows]).splitlines(), "", machine]
+        return [*render(head, [row.cells() for row in self.rows]).splitlines(), "", self.opening.line(), "", machine]
 
 
 def bench_convert(base: Path, layers: int, rounds: int, progress: Callable[[str], None]) -> ConvertReport:
@@ -102,11 +108,26 @@ def bench_convert(base: Path, layers: int, rounds: int, progress: Callable[[str]
     with tempfile.TemporaryDirectory(prefix="ltm-bench-convert-") as name:
         scratch = Path(name)
         rows += _both(base.name, base, scratch, rounds, progress)
+        progress("opening a bundle")
+        opening = bench_opening(_bundle(scratch, base), rounds)
         if layers:
             progress(f"making a Q8_0 file of {layers} layers in the shapes of a 7B model")
             made = _synthetic(scratch / "synthetic.gguf", layers)
             rows += _both(f"7B-shaped, {layers} layers", made, scratch, rounds, progress)
-    return ConvertReport(tuple(rows), machine_line())
+    return ConvertReport(tuple(rows), opening, machine_line())
+
+
+def _bundle(scratch: Path, base: Path) -> Path:
+    """A bundle with every document that there is and a channel's adapter in its sidecar folder."""
+    folder, out = scratch / "documents", scratch / "documents.gguf"
+    documents = packaged_documents()
+    field = documents["field_architecture.yaml"]
+    gated = re.sub(r"(?m)^( +)kind: channel$", r"\g<0>\n\g<1>head_gates: {0: {0: 1.5}}", field, count=1)
+    for name, text in {**documents, "field_architecture.yaml": gated}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    BundleConverter(folder, base, out).run()
+    return out
 
 
 def _both(label: str, base: Path, scratch: Path, rounds: int, progress: Callable[[str], None]) -> list[Row]:

@@ -14,7 +14,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure masks, decoding, turns, memory, conversion on this machine."""
+    """Measure masks, turns, memory, critics and more on this machine."""
 
 
 @bench.command()
@@ -93,7 +93,7 @@ def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_jso
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def convert(file: str | None, layers: int, rounds: int, as_json: bool) -> None:
-    """Speed and memory of merging a LoRA into a model.
+    """Speed and memory of merging a LoRA into a model; what opening the bundle takes.
 
     Beside it llama.cpp's llama-export-lora, if it is on the PATH. A made-up Q8_0 file in the shapes of a 7B model
     takes 0.2 GB a layer on the disk, three times over.
@@ -170,6 +170,56 @@ def recall(folder: str | None, half: str, as_json: bool) -> None:
     stories = load_stories(Path(folder) if folder else find_stories())
     with demo_embedder() as embedder:
         report = bench_recall(stories, embedder, half, progress=_progress)
+    _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("model", metavar="[MODEL]", required=False)
+@click.option("--triples", metavar="FOLDER", help="Triples to judge; by default the source's own.")
+@click.option(
+    "--half",
+    type=click.Choice(["report", "tune", "all"]),
+    default="report",
+    show_default=True,
+    help="Which are reported; signals were set on the other half.",
+)
+@click.option("--probe/--no-probe", default=True, show_default=True, help="Ask the model the critics' questions.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def critics(model: str | None, triples: str | None, half: str, probe: bool, threads: int | None, as_json: bool) -> None:
+    """What the critics tell apart: good scenes and hand-damaged ones.
+
+    Each critic's signals, the model's own word, and both; for the damages that the critic is there for and for the
+    others. Asking the model takes some minutes.
+    """
+    from pathlib import Path
+
+    from ltm_edge.bench.critics import bench_critics
+    from ltm_edge.bench.triples import find_triples, load_triples
+    from ltm_edge.cli.calibrate import covering, hearing_of
+    from ltm_edge.embedders import demo_embedder
+    from ltm_edge.loop.critics.critic import built_in
+    from ltm_edge.overlay_set import load_overlay
+
+    loaded = load_triples(Path(triples) if triples else find_triples())
+    with demo_embedder(threads=threads) as embedder:
+        embed = covering(embedder)
+        if not probe:
+            overlay = load_overlay().overlay
+            report = bench_critics(loaded, built_in(overlay), half, embed=embed, progress=_progress)
+        else:
+            from ltm_edge.bundle import Bundle
+
+            with Bundle.open(model, threads=threads) as bundle:
+                report = bench_critics(
+                    loaded,
+                    built_in(bundle.overlay),
+                    half,
+                    embed=embed,
+                    hearing=hearing_of(bundle),
+                    model=bundle.model_info["name"],
+                    progress=_progress,
+                )
     _print(report.to_dict() if as_json else report.lines())
 
 

@@ -64,6 +64,7 @@ def convert(
                 check=_checker(folder),
                 defaults=packaged_documents(),
                 hasher=file_sha256,
+                memory=_imported,
                 progress=progress,
             )
             written = converter.run()
@@ -96,6 +97,23 @@ def _checker(folder: Path) -> Callable[[str, bytes], list[str]]:
         return []
 
     return check
+
+
+def _imported(folder: Path, store: Path) -> int:
+    """The converter's import of a FAISS memory, with errors of its own kind."""
+    from gguf_tools.errors import BadSource
+    from gguf_tools.printable import printable
+    from ltm_edge.errors import InputError, MemoryStoreError
+    from ltm_edge.memory.bundled import store_of_folder
+    from ltm_edge.memory.faiss_folder import META
+
+    try:
+        return store_of_folder(folder, store)
+    except InputError as error:
+        raise BadSource(folder / META, printable(str(error).removeprefix(f"{folder / META}: "), 400)) from error
+    except MemoryStoreError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise BadSource(folder / META, printable(what, 400), remedy=printable(remedy, 200)) from error
 
 
 def _chosen(folder: Path, base: Path, options: Options) -> Options:

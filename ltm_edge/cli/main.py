@@ -22,16 +22,22 @@ __all__ = ["cli", "main"]
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("ltm_edge.cli.chat", "chat", "Talk to a model in scenes."),
     "run": ("ltm_edge.cli.run", "run", "Answer one request and print the result."),
+    "pvq": ("ltm_edge.cli.pvq", "pvq", "Show how a request is lifted: phase, archetypes, goal, tension."),
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
     "log": ("ltm_edge.cli.log", "log", "Show what was accepted, strengthened or trained, and when."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
+    "calibrate": (
+        "ltm_edge.cli.calibrate",
+        "calibrate",
+        "Find out what a model's word on scenes is worth to the critics.",
+    ),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "bench": (
         "ltm_edge.cli.bench",
         "bench",
-        "Measure masks, decoding, turns, memory, conversion on this machine.",
+        "Measure masks, turns, memory, critics and more on this machine.",
     ),
 }
 

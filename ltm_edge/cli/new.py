@@ -53,6 +53,7 @@ def new(name: str, base: str, out: Path | None) -> None:
     """
     from gguf_tools.bundle_converter import open_base
     from gguf_tools.errors import GgufError
+    from gguf_tools.files import room_for
     from ltm_edge.cli.console import write_out
     from ltm_edge.cli.convert import DEMO
     from ltm_edge.errors import BundleError
@@ -71,7 +72,11 @@ def new(name: str, base: str, out: Path | None) -> None:
         raise BundleError(str(error)) from error
     if folder.exists() or folder.is_symlink():
         raise BundleError(f"{folder}: is there already; choose another name with -o")
-    _write(folder, name, info, file_sha256(base_path))
+    try:
+        with room_for(folder):
+            _write(folder, name, info, file_sha256(base_path))
+    except GgufError as error:
+        raise BundleError(str(error)) from error
     write_out(
         f"{folder}: edit the files, then\n"
         f"  ltm-edge convert {folder} --base {base} -o {name}.gguf\n  ltm-edge chat {name}.gguf\n"

@@ -66,7 +66,7 @@ def run(
 
     for path in (trace, out):
         _check_writable(path)
-    request = _request(text, pvq)
+    request = read_request(text, pvq)
     with terminable():
         loaded = options.open_bundle(bundle, model)
         try:
@@ -112,7 +112,7 @@ def run(
     return 0
 
 
-def _request(text: str | None, pvq: Path | None) -> Any:
+def read_request(text: str | None, pvq: Path | None) -> Any:
     """The request to send: the text as it is, or a PVQ record.
 
     Raises:

@@ -19,13 +19,17 @@ How: TypeAlias = Literal["embeddings", "letters"]
 
 
 def refuses(scores: Mapping[str, float], how: How, choosing: Choosing) -> bool:
-    """Whether a request is to be refused: it is alike enough to the refusal's anchors, and more than to all others."""
+    """Whether a request is to be refused: it is alike enough to the refusal's anchors.
+
+    Letter by letter it must also be more alike to them than to all others: letters alone mislead more easily.
+    """
     likeness = scores.get(REFUSAL)
     if likeness is None:
         return False
-    least = choosing.refuse_above if how == "embeddings" else choosing.refuse_above_letters
+    if how == "embeddings":
+        return likeness >= choosing.refuse_above
     others = max((score for name, score in scores.items() if name != REFUSAL), default=-1.0)
-    return likeness >= least and likeness >= others
+    return likeness >= choosing.refuse_above_letters and likeness >= others
 
 
 def choose(
@@ -35,20 +39,21 @@ def choose(
     *,
     refuse: bool = False,
     phase: str | None = None,
+    phase_given: bool = False,
     archetypes: Sequence[str] = (),
     fallback: str | None = None,
 ) -> TemplateChoice:
     """The template that scores best.
 
-    To a template's likeness come `phase` if it is of the request's phase and `archetype` for each archetype they
-    share. The refusal gets neither: it is chosen where the request is to be refused (see :func:`refuses`), and never
-    otherwise, unless there is no other template.
+    To a template's score come `phase` if it is of the request's phase (`phase_inferred` where that is not given but
+    inferred) and `archetype` for each archetype they share. The refusal gets neither: it is chosen where the request is
+    to be refused (see :func:`refuses`), and never otherwise, unless there is no other template.
 
     Args:
-        scores: likeness of the request to the templates' anchors, by name; one that is missing counts as 0.
+        scores: of the request by the templates' anchors, by name; one that is missing counts as 0.
         choosing: the weights.
         refuse: the request is to be refused.
-        phase, archetypes: of the request.
+        phase, archetypes: of the request; `phase_given`: it stands in the request.
         fallback: the choice where nothing is alike; the first template if None.
 
     Raises:
@@ -66,7 +71,7 @@ def choose(
     for name in open_:
         template = templates[name]
         if phase is not None and phase in template.phases:
-            total[name] += choosing.phase
+            total[name] += choosing.phase if phase_given else choosing.phase_inferred
             reasons[name].append(f"phase {phase}")
         shared = [one for one in archetypes if one in template.archetypes]
         if shared:

@@ -19,6 +19,7 @@ __all__ = ["Inferred", "Lift", "Reading"]
 
 _SAMPLE_CHARS = 4000  # of a request that are embedded: more than the contexts of small embedding models hold
 _DEFAULT_PHASE = "myth"
+_NEAREST_REFUSALS = 2  # one near anchor can be an accident of words, a second is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Inferred:
     Attributes:
         value: an id, or text.
         source: ``given`` in the request, ``inferred`` from it, or ``default``.
-        similarity: likeness that it was inferred by; None where nothing was measured.
+        similarity: score that it was inferred by (see :meth:`AnchorSet.reading` and its neighbours); None where
+            nothing was measured.
     """
 
     value: str
@@ -51,8 +53,8 @@ class Reading:
         vector: its embedding, float32 [dim] of length 1; None where nothing embeds it.
         phase: myth, drama, logic or irony.
         archetypes: ids (a given one that has no id: its name), most telling first.
-        templates: likeness to each template's anchors, that of the field mixed in.
-        channels: likeness of the field, as the request moves it, to each channel's anchors.
+        templates: score of each template by its anchors, that of the field mixed in; the refusal's is a likeness.
+        channels: how the field, as the request moves it, reads against each channel's anchors.
         refuse: it is like what is refused.
         goal, tension, centre: None where neither given nor found.
         weight: how strongly the goal pulls.
@@ -128,8 +130,8 @@ class Lift:
         """Read a request.
 
         Likeness is by meaning where there is an embedder that covers both the request and the anchors of the language,
-        else letter by letter. The field where the session stands favours the templates that it is near to, by
-        `choosing.field` times how much nearer than to the others; the refusal is measured by the request alone.
+        else letter by letter. The field where the session stands favours the templates that it is near to;
+        the refusal is measured by the request alone.
 
         Args:
             pvq: the request.
@@ -143,7 +145,7 @@ class Lift:
         state = state or FieldState()
         vector = self._embedded(pvq.text, lang)
         how: How = "letters" if vector is None else "embeddings"
-        templates = self._likeness("template", vector, pvq.text, lang)
+        templates = self._templates_by(vector, pvq.text, lang)
         refuse = refuses(templates, how, choosing)
         goal = self._goal(pvq, lang, refuse=refuse)
         tension, centre = self._scene(pvq, vector, lang)
@@ -153,7 +155,7 @@ class Lift:
             phase=self._phase(pvq, vector, lang),
             archetypes=self._archetypes(pvq, vector, lang),
             templates=self._leaning(templates, state.meaning, lang) if how == "embeddings" else templates,
-            channels=self._likeness("channel", moved.meaning if vector is not None else None, pvq.text, lang),
+            channels=self._scores("channel", moved.meaning if vector is not None else None, pvq.text, lang),
             refuse=refuse,
             goal=goal,
             tension=tension,
@@ -164,13 +166,12 @@ class Lift:
         )
 
     def channels(self, meaning: Vector | None, lang: str) -> dict[str, float]:
-        """Likeness of a place in the field, float32 [dim], to each channel's anchors; empty where nothing embeds them.
+        """How a place in the field, float32 [dim], reads against the channels' anchors; empty without such anchors.
 
         For a field that recalled scenes have pulled at since the request was read.
         """
-        anchors = self._anchors.of_kind("channel", lang)
         one = None if meaning is None else unit(meaning)
-        return {} if anchors is None or one is None else anchors.by_meaning(one, self._field.choosing.nearest)
+        return {} if one is None else self._scores("channel", one, "", lang)
 
     def choose(self, reading: Reading) -> TemplateChoice:
         """The template that the reading calls for."""
@@ -180,6 +181,7 @@ class Lift:
             self._field.choosing,
             refuse=reading.refuse,
             phase=reading.phase.value if reading.phase.source != "default" else None,
+            phase_given=reading.phase.source == "given",
             archetypes=reading.archetype_ids,
             fallback=self._fallback,
         )
@@ -191,28 +193,46 @@ class Lift:
             return None
         return unit(self._embedder.embed([sample])[0]) if self._embedder.covers(sample) else None
 
-    def _likeness(self, kind: Kind, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
+    def _likeness(self, kind: Kind, vector: Vector | None, text: str, lang: str, nearest: int) -> dict[str, float]:
+        """Likeness to the nearest anchors of each name: by meaning if there is a vector, else letter by letter."""
         anchors = self._anchors.of_kind(kind, lang)
         if anchors is None:
             return {}
-        nearest = 1 if kind == "scene" else self._field.choosing.nearest
         return anchors.by_letters(text, nearest) if vector is None else anchors.by_meaning(vector, nearest)
 
+    def _scores(self, kind: Kind, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
+        """What decides between names: the anchors' reading if there is a vector, else likeness letter by letter."""
+        anchors = self._anchors.of_kind(kind, lang)
+        if anchors is None or vector is None:
+            return self._likeness(kind, vector, text, lang, self._field.choosing.nearest)
+        return anchors.reading(vector)
+
+    def _templates_by(self, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
+        """Scores of the templates, in which letters have a say beside meaning; for the refusal, likeness as such."""
+        scores = self._scores("template", vector, text, lang)
+        if vector is None:
+            return scores
+        choosing = self._field.choosing
+        letters = self._likeness("template", None, text, lang, choosing.nearest)
+        likeness = self._likeness("template", vector, text, lang, _NEAREST_REFUSALS)
+        return {
+            name: value + (likeness[name] if name == REFUSAL else choosing.letters * letters[name])
+            for name, value in scores.items()
+        }
+
     def _leaning(self, templates: Mapping[str, float], meaning: Vector | None, lang: str) -> dict[str, float]:
-        """Likeness to the templates with that of the field mixed in."""
-        anchors = self._anchors.of_kind("template", lang)
-        near = {} if anchors is None or meaning is None else anchors.by_meaning(meaning, self._field.choosing.nearest)
-        near.pop(REFUSAL, None)
-        mean = sum(near.values()) / max(1, len(near))
+        """Scores of the templates with where the field stands mixed in."""
+        near = {} if meaning is None else self._scores("template", meaning, "", lang)
         weight = self._field.choosing.field
         return {
-            name: value + weight * (near[name] - mean if name in near else 0.0) for name, value in templates.items()
+            name: value + weight * near.get(name, 0.0) if name != REFUSAL else value
+            for name, value in templates.items()
         }
 
     def _phase(self, pvq: Pvq, vector: Vector | None, lang: str) -> Inferred:
         if pvq.phase is not None:
             return Inferred(pvq.phase, "given")
-        scores = self._likeness("phase", vector, pvq.text, lang)
+        scores = self._scores("phase", vector, pvq.text, lang)
         best = _best(scores)
         return Inferred(_DEFAULT_PHASE, "default") if best is None else Inferred(best, "inferred", scores[best])
 
@@ -220,7 +240,7 @@ class Lift:
         if pvq.archetype:
             return tuple(Inferred(self._ids.get(name.casefold(), name), "given") for name in pvq.archetype)
         choosing = self._field.choosing
-        scores = self._likeness("archetype", vector, pvq.text, lang)
+        scores = self._scores("archetype", vector, pvq.text, lang)
         near = sorted(scores, key=lambda name: (-scores[name], name))[: choosing.archetypes]
         return tuple(
             Inferred(name, "inferred", scores[name]) for name in near if scores[name] >= choosing.archetype_above
@@ -235,7 +255,7 @@ class Lift:
 
     def _scene(self, pvq: Pvq, vector: Vector | None, lang: str) -> tuple[Inferred | None, Inferred | None]:
         """The tension and the centre: given, or of the nearest request whose scene is known."""
-        scores = self._likeness("scene", vector, pvq.text, lang)
+        scores = self._likeness("scene", vector, pvq.text, lang, 1)
         best = _best(scores)
         known, likeness = KnownScene(None, None), 0.0
         if best is not None and scores[best] >= self._field.choosing.scene_above:

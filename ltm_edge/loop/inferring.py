@@ -11,7 +11,6 @@ from ltm_edge.grammar.template import pvq_gbnf
 from ltm_edge.loop.protocols import Vocabulary, Writer
 from ltm_edge.loop.scene_decoder import DraftOrder
 from ltm_edge.scene.chat_template import Message, render_chat
-from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.schemas.prompts import Prompts
 from ltm_edge.schemas.yaml import load_yaml
@@ -40,7 +39,7 @@ class Inferring:
     prompts: Prompts
     sampling: Any
 
-    def infer(self, pvq: Pvq, lang: str, composer: PromptComposer) -> tuple[Pvq, tuple[str, ...]]:
+    def infer(self, pvq: Pvq, lang: str) -> tuple[Pvq, tuple[str, ...]]:
         """The request with what it left open, and sentences for the user. Given values are never overwritten."""
         open_ = [key for key in ("tension", "resonance_center") if key not in pvq.scene]
         if pvq.goal is None:

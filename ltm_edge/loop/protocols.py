@@ -258,6 +258,7 @@ class Memory(Protocol):
         shown: Sequence[int],
         replaces: int | None,
         at: datetime | None,
+        score: float | None,
     ) -> Kept:
         """Store a turn durably."""
 

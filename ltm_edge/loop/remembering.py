@@ -150,6 +150,7 @@ class Remembering:
         template: str,
         before: Sequence[Any],
         replaces: Any = None,
+        score: float | None = None,
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Store an accepted answer; it is on disk when this returns.
 
@@ -160,6 +161,7 @@ class Remembering:
             session, template: their names.
             before: earlier turns of the conversation.
             replaces: the turn whose answer this one replaces.
+            score: the critics' mean score of the answer; None: nobody judged it.
 
         Returns:
             The part ``memory`` of the trace, and sentences for the user.
@@ -179,6 +181,7 @@ class Remembering:
                 shown=reminder.shown,
                 replaces=self.added_by(replaces) if replaces is not None else None,
                 at=self._clock(),
+                score=score,
             )
             trace["stored"] = {
                 "id": added.id,

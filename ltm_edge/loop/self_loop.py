@@ -120,7 +120,8 @@ class SelfLoop:
         tried = [first]
         best, last, depth = first, first, 0
         while True:
-            why = self._done(last, len(tried), depth) or stopped()
+            halted = stopped()
+            why = halted if halted == "cancelled" else self._done(last, len(tried), depth) or halted
             if why:
                 break
             revised = revise(last)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltm_edge.errors import ContextFull
+from ltm_edge.errors import ContextFull, GrammarError
 from ltm_edge.grammar.template import document_head
 from ltm_edge.loop.consilium import Council, Seat, Vectors, disagreements, wills
 from ltm_edge.loop.critics.exhibit import Exhibit
@@ -258,14 +258,13 @@ class _Turn:
     def begin(self) -> None:
         """Fit the prompt, and bring what is cached to where it begins."""
         order, writer = self._order, self._decoder.writer
-        manner = order.seats[0].manner if order.seats else order.manner
         try:
-            self.prompt = self._fit(manner)
+            self.prompt = self._fit(order.manner)
         except ContextFull:
             if not self.reminded:
                 raise
             self.reminded = False
-            self.prompt = self._fit(manner)
+            self.prompt = self._fit(order.manner)
             self._notices.append("the request leaves no room for what was recalled; this turn goes without it")
         prompt, dropped = self.prompt, self._dropped
         if prompt.dropped_turns > dropped and self._known:
@@ -283,6 +282,8 @@ class _Turn:
                 f"{'turn' if count == 1 else 'turns'} of this conversation were left out of the prompt"
             )
         self.seats = self._fitting(order.seats)
+        if self.seats:
+            self.prompt = self._fit(self.seats[0].manner)
 
     def _fit(self, manner: str, again: str = "") -> FittedPrompt:
         order = self._order
@@ -306,9 +307,11 @@ class _Turn:
         """The seats whose drafts fit into the context together."""
         if not seats:
             return ()
+        count = self._decoder.vocabulary.tokenize
         room = self._decoder.writer.n_ctx - len(self.prompt.tokens)
-        each = self._order.max_tokens + max(len(self._decoder.vocabulary.tokenize(seat.manner)) for seat in seats) + 8
-        most = room // each
+        # What stands behind the directives of each, the request itself, is not shared.
+        own = len(count(self._order.pvq.text)) + max(len(count(seat.manner)) for seat in seats) + _MARKERS
+        most = room // (self._order.max_tokens + own)
         if most >= len(seats):
             return seats
         left = seats[:most] if most >= 2 else ()
@@ -323,13 +326,8 @@ class _Turn:
 
     def draft(self, on_text: Callable[[str], None] | None) -> Draft:
         """The one draft of the whole mix."""
-        order = self._order
-        if order.seats:  # a consilium that found no room: its first seat's manner is in the prompt
-            sampling, manner, channel = order.seats[0].sampling, order.seats[0].manner, order.seats[0].channel
-        else:
-            sampling, manner, channel = order.sampling, order.manner, ""
-        (draft,) = self._write([self.prompt], [self._one(self.prompt, sampling)], on_text, channels=[channel])
-        self._bases.append((draft, self.prompt, manner))
+        (draft,) = self._write([self.prompt], [self._one(self.prompt, self._order.sampling)], on_text)
+        self._bases.append((draft, self.prompt, self._order.manner))
         self.streamed = draft
         return draft
 
@@ -362,7 +360,10 @@ class _Turn:
         weakest = min(last.judged.verdicts, key=lambda verdict: verdict.score, default=None)
         if not questions and weakest is not None and weakest.question:
             questions = [weakest.question]
-        prompt = self._fit(manner, self._composer.again(questions, lang))
+        try:
+            prompt = self._fit(manner, self._composer.again(questions, lang))
+        except ContextFull:
+            return None
         head = document_head(last.draft.document)
         room = order.budget.room(order.max_tokens)
         if room < len(self._decoder.vocabulary.tokenize(head)) + _LEAST_RESPONSE:
@@ -377,7 +378,10 @@ class _Turn:
             head=head,
             references=(last.draft.done.tokens,),
         )
-        (draft,) = self._write([prompt], [one], None, kind="revision", channels=[last.draft.channel])
+        try:
+            (draft,) = self._write([prompt], [one], None, kind="revision", channels=[last.draft.channel])
+        except GrammarError:  # even the smallest response behind this head takes more
+            return None
         self._bases.append((draft, base, manner))
         return self.judged(draft)
 
@@ -476,6 +480,7 @@ class _Turn:
 
 
 _LEAST_RESPONSE = 24  # tokens that a revision must have for its response, or it isn't begun
+_MARKERS = 16  # tokens around a message
 _SEEDS = (1 << 32) - 1
 
 

@@ -20,7 +20,7 @@ from ltm_edge.errors import InputError, SchemaError
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.record import MAX_RESPONSE_CHARS, Scene
 
-__all__ = ["Lore", "read_lore"]
+__all__ = ["Lore", "lore_scene", "one_line", "read_lore"]
 
 MAX_FILE_BYTES = 64 << 20
 MAX_JSON_BYTES = 8 << 20
@@ -104,19 +104,25 @@ def _from_png(path: Path, raw: bytes) -> bytes:
         raise InputError(f"{path}: the card in the picture isn't base64: {error}") from None
 
 
-def _line(value: object, fallback: str, limit: int = 200) -> str:
+def one_line(value: object, fallback: str, limit: int = 200) -> str:
+    """The beginning of a text on one line."""
     plain = " ".join(clean_request(value)[0].split()) if isinstance(value, str) else ""
     return (plain or fallback)[:limit]
 
 
-def _lore(path: Path, who: str, center: str, content: str, keys: tuple[str, ...], provenance: str) -> Lore | None:
+def lore_scene(where: str, who: str, center: str, content: str) -> Scene | None:
+    """A text as a scene of what is known; None for an empty one.
+
+    Raises:
+        InputError: it is too long.
+    """
     body = clean_request(content)[0].strip()
     if not body:
         return None
     if len(body) > MAX_RESPONSE_CHARS:
-        raise InputError(f"{path}: {center!r} has {len(body)} characters; at most {MAX_RESPONSE_CHARS}")
+        raise InputError(f"{where}: {center!r} has {len(body)} characters; at most {MAX_RESPONSE_CHARS}")
     try:
-        scene = Scene.from_dict(
+        return Scene.from_dict(
             {
                 "actors": [{"character": who}],
                 "tension": "known vs unknown",
@@ -124,15 +130,19 @@ def _lore(path: Path, who: str, center: str, content: str, keys: tuple[str, ...]
                 "resonance_center": center,
                 "response": body,
             },
-            str(path),
+            where,
         )
     except SchemaError as error:
         raise InputError(str(error)) from None
-    return Lore(scene, keys, provenance)
+
+
+def _lore(path: Path, who: str, center: str, content: str, keys: tuple[str, ...], provenance: str) -> Lore | None:
+    scene = lore_scene(str(path), who, center, content)
+    return Lore(scene, keys, provenance) if scene is not None else None
 
 
 def _card(path: Path, data: Mapping[str, Any]) -> Iterator[Lore]:
-    name = _line(data["name"], path.stem)
+    name = one_line(data["name"], path.stem)
     for key, about in _CARD_PARTS:
         value = data.get(key)
         if isinstance(value, str):
@@ -159,10 +169,10 @@ def _book(path: Path, book: Mapping[str, Any], name: str) -> Iterator[Lore]:
         for field in ("keys", "key", "secondary_keys", "keysecondary"):
             given = entry.get(field)
             if isinstance(given, list):
-                keys += [_line(key, "") for key in given if isinstance(key, str)]
+                keys += [one_line(key, "") for key in given if isinstance(key, str)]
         keys = [key for key in dict.fromkeys(keys) if key][:100]
         title = entry.get("name") or entry.get("comment")
-        center = _line(title, keys[0] if keys else name)
-        one = _lore(path, _line(name, path.stem), center, entry["content"], tuple(keys), "lorebook")
+        center = one_line(title, keys[0] if keys else name)
+        one = _lore(path, one_line(name, path.stem), center, entry["content"], tuple(keys), "lorebook")
         if one is not None:
             yield one

@@ -9,8 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
-__all__ = ["EDGE", "KEY_FIRST", "KEY_REST", "LINE", "RESERVED_KEYS", "Ranges", "in_ranges", "pattern", "without"]
+__all__ = [
+    "EDGE",
+    "KEY_FIRST",
+    "KEY_REST",
+    "LINE",
+    "RESERVED_KEYS",
+    "Ranges",
+    "first_outside",
+    "in_ranges",
+    "pattern",
+    "without",
+]
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -76,6 +88,17 @@ RESERVED_KEYS = ("false", "n", "no", "null", "off", "on", "true", "y", "yes")
 
 def in_ranges(code: int, ranges: Ranges) -> bool:
     return any(low <= code <= high for low, high in ranges)
+
+
+@lru_cache(maxsize=16)
+def _outside(ranges: Ranges) -> re.Pattern[str]:
+    return re.compile(f"[^{pattern(ranges)}]")
+
+
+def first_outside(text: str, ranges: Ranges) -> str | None:
+    """The first character of a text that is in none of the ranges."""
+    found = _outside(ranges).search(text)
+    return found[0] if found else None
 
 
 def pattern(ranges: Ranges) -> str:

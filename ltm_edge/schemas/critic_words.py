@@ -23,18 +23,24 @@ class LanguageWords:
     Attributes:
         stock: phrases that fit any request and so say nothing.
         evasive: phrases that stand for an answer.
+        announcing: phrases that say that something comes.
         general: words, with blanks between, that say little by themselves.
         concrete: words, with blanks between, of time, measure and place.
         negations: words, with blanks between.
+        counts: what words count, such as two.
+        countable: words, with blanks between, of what an answer announces so many of.
         opposites: pairs of words that can't both hold of one thing.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     stock: tuple[Text, ...]
     evasive: tuple[Text, ...]
+    announcing: tuple[Text, ...]
     general: Text
     concrete: Text
     negations: Text
+    counts: Mapping[Text, Whole]
+    countable: Text
     opposites: tuple[Pair, ...]
 
 

@@ -165,14 +165,16 @@ class Choosing:
     """What decides about a template, an archetype or a phase (`ltm_edge.field.lift`, `ltm_edge.field.choose`)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    nearest: Annotated[Whole, Field(ge=1, le=100)] = 5
+    nearest: Annotated[Whole, Field(ge=1, le=100)] = 3
+    letters: Annotated[float, Strict(), Field(ge=0.0, le=10.0)] = 1.0
     field: Fraction = 0.2
-    phase: Fraction = 0.05
-    archetype: Fraction = 0.03
-    refuse_above: Fraction = 0.45
+    phase: Fraction = 0.1
+    phase_inferred: Fraction = 0.02
+    archetype: Fraction = 0.02
+    refuse_above: Fraction = 0.55
     refuse_above_letters: Fraction = 0.3
     archetypes: Annotated[Whole, Field(ge=0, le=8)] = 2
-    archetype_above: Fraction = 0.25
+    archetype_above: Fraction = 0.1
     scene_above: Fraction = 0.6
 
 

@@ -87,8 +87,8 @@ class InsightWeights:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     new_to_request: Fraction = 0.8
     new_to_memory: Fraction = 0.6
-    own_words: Fraction = 0.9
-    takes_up: Fraction = 0.5
+    own_words: Fraction = 0.95
+    takes_up: Fraction = 0.3
     concrete: Fraction = 0.5
 
 
@@ -98,11 +98,11 @@ class ObstructioWeights:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     to_request: Fraction = 0.7
-    to_center: Fraction = 0.5
+    to_center: Fraction = 0.8
     both_poles: Fraction = 0.5
     direct: Fraction = 0.7
-    consistent: Fraction = 0.8
-    finished: Fraction = 0.9
+    consistent: Fraction = 0.7
+    finished: Fraction = 0.95
     agreed: Fraction = 0.2
 
 
@@ -112,7 +112,7 @@ class RecursiaWeights:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     new_phrases: Fraction = 0.9
-    new_sentences: Fraction = 0.9
+    new_sentences: Fraction = 0.8
     new_to_earlier: Fraction = 1.0
     new_to_drafts: Fraction = 1.0
     depth: Fraction = 0.5
@@ -124,7 +124,7 @@ class InsightSeeker:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
-    threshold: Fraction = 0.15
+    threshold: Fraction = 0.5
     weights: InsightWeights = field(default_factory=InsightWeights)
 
 
@@ -134,8 +134,8 @@ class Obstructio:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
-    threshold: Fraction = 0.35
-    refuse_below: Fraction = 0.1
+    threshold: Fraction = 0.2
+    refuse_below: Fraction = 0.02
     weights: ObstructioWeights = field(default_factory=ObstructioWeights)
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class Routing:
     """Soft routing over channels: softmax temperature, quantisation step, and the levels it acts on."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    temperature: Annotated[float, Strict(), Field(gt=0.0, le=10.0)] = 0.1
+    temperature: Annotated[float, Strict(), Field(gt=0.0, le=10.0)] = 0.04
     step: Annotated[float, Strict(), Field(gt=0.0, le=1.0)] = 0.25
     inputs: Flag = True
     heads: Flag = True

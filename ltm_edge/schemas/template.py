@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from ltm_edge.errors import Problem, SchemaError
-from ltm_edge.scene.charset import EDGE, LINE, QUOTE_MARKS, in_ranges, without
+from ltm_edge.scene.charset import EDGE, LINE, QUOTE_MARKS, first_outside, in_ranges, without
 from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
@@ -60,6 +60,8 @@ FIELD_KINDS = {
     "response": ("block", "line"),
 }
 OPTIONAL_FIELDS = ("self_commentary",)
+
+_QUOTED = without(LINE, QUOTE_MARKS)
 
 MAX_KEY_CHARS = 24
 """Longest role that a model may write, in characters."""
@@ -207,12 +209,11 @@ class Template:
 
 def name_problem(name: str) -> str:
     """Why a model couldn't write `name` in a comma-separated list, or nothing."""
-    text = without(LINE, QUOTE_MARKS)
     if not name:
         return "empty"
     if "," in name:
         return "has a comma in it"
-    bad = next((char for char in name if not in_ranges(ord(char), text)), None)
+    bad = first_outside(name, _QUOTED)
     if bad is not None:
         return f"has the character U+{ord(bad):04X} in it"
     if not (in_ranges(ord(name[0]), EDGE) and in_ranges(ord(name[-1]), EDGE)):
@@ -227,12 +228,11 @@ def choice_names(template: Template, names: Mapping[str, str] | None = None) -> 
 
 
 def _text_problem(text: str, limit: int, *, quoted: bool = True, indented: bool = False) -> str:
-    allowed = without(LINE, QUOTE_MARKS) if quoted else LINE
     if not text:
         return "empty"
     if len(text) > limit:
         return f"{len(text)} characters; at most {limit}"
-    bad = next((char for char in text if not in_ranges(ord(char), allowed)), None)
+    bad = first_outside(text, _QUOTED if quoted else LINE)
     if bad is not None:
         return f"has the character {bad!r} (U+{ord(bad):04X}), which a scene isn't written with"
     if not ((indented or in_ranges(ord(text[0]), EDGE)) and in_ranges(ord(text[-1]), EDGE)):

@@ -14,11 +14,13 @@ import yaml
 from click.testing import CliRunner, Result
 
 from gguf_tools.bundle_reader import BundleReader
+from gguf_tools.extract import extract
 from gguf_tools.reader import read_gguf
 from ltm_edge.bundle import Bundle
 from ltm_edge.cli.main import cli
 from ltm_edge.errors import BundleError
 from ltm_edge.overlay_set import load_overlay, packaged_documents
+from ltm_edge.scene_memory import SceneMemory
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "bundle-v1" / "golden-v1.gguf"
@@ -183,3 +185,59 @@ def test_a_bundle_s_log_is_read_from_its_folder_and_from_its_sidecar(tmp_path: P
     assert "nothing was logged yet" in run("log", "--bundle", GOLDEN).output
     (tmp_path / "out.ltm" / "integration_log.json").write_text("{}")
     assert "integration_log.json" in run("log", "--bundle", out).output
+
+
+def test_a_faiss_memory_becomes_a_scene_store(tmp_path: Path, base: Path) -> None:
+    """Scenes and plain texts are taken, in an order that a session can follow; the same folder gives the same bytes."""
+    told = {
+        "actors": [{"you": "архитектор"}],
+        "tension": "уверенность vs усталость",
+        "archetype": "инициатор",
+        "resonance_center": "воля к продолжению",
+        "response": "Ты не знаешь, и это честно.",
+    }
+    records = [
+        {"scene": told, "text": "Продолжать ли?", "session": "s", "created": "2025-06-17T10:00:00Z"},
+        {"scene": {**told, "response": "Тогда отдохни."}, "text": "Я устал", "session": "s", "uid": "ab" * 16},
+        {"page_content": "A kettle is descaled\nwith vinegar."},
+        {"vector": 4},
+        "Ein Satz",
+    ]
+    folder = tiny.bundle(tmp_path / "folder", **{"memory_faiss/meta.json": {"scenes": records}})
+    (folder / "memory_faiss" / "scene_embeddings.index").write_bytes(b"IxFI")
+    done = run("convert", folder, "--base", base, "-o", tmp_path / "one.gguf")
+    assert done.exit_code == 0 and "4 scenes, imported from memory_faiss/" in done.output
+    assert run("convert", folder, "--base", base, "-o", tmp_path / "two.gguf").exit_code == 0
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+    with SceneMemory.open(tmp_path / "memory", lambda: None) as memory:
+        assert memory.seed(tmp_path / "one.ltm" / "memory") == 4
+        lore, line, first, second = sorted(memory.scenes(), key=lambda scene: scene.created)
+        assert (first.text, first.created_at.year, second.uid) == ("Продолжать ли?", 2025, "ab" * 16)
+        assert (lore.scene.response, line.scene.response) == ("A kettle is descaled\nwith vinegar.", "Ein Satz")
+        assert [(link.source, link.target) for link in memory.links()] == [(second.id, first.id)]
+    extract(tmp_path / "one.gguf", tmp_path / "again")
+    made = run("convert", tmp_path / "again", "--base", tmp_path / "one.gguf", "-o", tmp_path / "three.gguf")
+    assert "the folder's scene store" in made.output
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "three.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "meta.json: not JSON"),
+        (b'[{"scene": {"response": "x"}}]', "scenes[0]: actors"),
+        (b'{"format": "ltm-memory-faiss", "version": 2, "scenes": []}', "version 2"),
+        (b'[{"scene": {}, "text": "x"}]', "scenes[0]"),
+        (b'{"dim": 384}', ""),
+        (b"[]", ""),
+        (b'[{"text": ""}, {"id": 3}, 4]', ""),
+    ],
+)
+def test_a_faiss_memory_without_texts_is_carried_along(content: bytes, words: str, tmp_path: Path, base: Path) -> None:
+    folder = tiny.bundle(tmp_path / "folder", **{"memory_faiss/meta.json": content})
+    done = run("convert", folder, "--base", base, "-o", tmp_path / "one.gguf")
+    if words:
+        assert done.exit_code == 1 and words in done.output and len(done.output.splitlines()) == 1
+        return
+    assert done.exit_code == 0 and "carried along as it is; its records have no texts" in done.output
+    assert set(BundleReader.open(tmp_path / "one.gguf").files) == {"memory/meta.json"}

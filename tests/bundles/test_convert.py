@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import TOKENS, Convert
+from refused_folders import REFUSED, with_lora
 
 from gguf_tools import errors
 from gguf_tools.__main__ import main
@@ -25,8 +25,6 @@ from gguf_tools.extract import extract
 from gguf_tools.reader import read_gguf
 from gguf_tools.sidecar import sidecar_folder
 from gguf_tools.verify import verify
-
-LAYER = "base_model.model.model.layers.0.self_attn."
 
 
 @pytest.fixture
@@ -41,12 +39,6 @@ def problems(folder: Path, base: Path, target: Path, **options: Any) -> list[str
     assert sorted(target.parent.iterdir()) == before  # nothing was left behind
     assert all(line.isprintable() for line in caught.value.problems)
     return list(caught.value.problems)
-
-
-def with_lora(folder: Path, tensors: dict[str, Any] | None = None, **changes: Any) -> Path:
-    tiny.bundle(folder, **{"adapter_config.json": tiny.config(**changes)})
-    tiny.safetensors(folder / "adapter_model.safetensors", tensors or tiny.lora(tiny.make("llama")))
-    return folder
 
 
 def as_the_sources_list_it(folder: Path) -> Path:
@@ -149,111 +141,39 @@ def test_hugging_face_folder_as_base_gets_the_command(tmp_path: Path) -> None:
     assert command in found
 
 
-def rows(name: str, values: Any) -> dict[str, Any]:
-    """A LoRA in which one tensor is another."""
-    found = dict(tiny.lora(tiny.make("llama")))
-    found[f"{LAYER}{name}"] = values
-    return found
-
-
-def strange(dtype: str = "f4") -> Any:
-    return np.ones((4, 64), dtype)
-
-
-def without(part: str) -> dict[str, Any]:
-    """A LoRA that lacks what has this in its name."""
-    return {name: values for name, values in tiny.lora(tiny.make("llama")).items() if part not in name}
-
-
-def with_embedder(folder: Path) -> None:
-    """A bundle whose embedder is a chat model."""
-    tiny.bundle(folder)
-    overlay = "ltm_overlay: {version: 1, name: a, embedder: {file: base.gguf}}"
-    (folder / "ltm_overlay_config.yaml").write_text(overlay)
-    tiny.write(tiny.make("llama"), folder / "base.gguf")
-
-
-REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "DoRA by its settings": (lambda f: with_lora(f, use_dora=True), "is a DoRA"),
-    "DoRA by its tensors": (
-        lambda f: with_lora(f, rows("q_proj.lora_magnitude_vector", np.ones(64, "f4"))),
-        "is a DoRA",
-    ),
-    "another kind of adapter": (lambda f: with_lora(f, peft_type="LOHA"), "peft_type is LOHA, only LORA"),
-    "PiSSA": (lambda f: with_lora(f, init_lora_weights="pissa_niter_4"), "a base that its initialisation had changed"),
-    "transposed weights": (lambda f: with_lora(f, fan_in_fan_out=True), "fan_in_fan_out"),
-    "single token rows": (lambda f: with_lora(f, trainable_token_indices=[1]), "trainable_token_indices"),
-    "tensor of another model": (
-        lambda f: with_lora(f, rows("qkv_proj.lora_A.weight", strange())),
-        "without a place in a 'llama' model: 'base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight'",
-    ),
-    "bias inside a pair": (lambda f: with_lora(f, rows("q_proj.lora_B.bias", np.ones(64, "f4"))), "without a place"),
-    "half of a pair": (
-        lambda f: with_lora(
-            f, {k: v for k, v in tiny.lora(tiny.make("llama")).items() if "0.mlp.up_proj.lora_B" not in k}
-        ),
-        "'base_model.model.model.layers.0.mlp.up_proj' has no lora_B",
-    ),
-    "NaN weights": (
-        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.nan, "f4"))),
-        "lora_A.weight' holds 256 NaN or infinite of 256 numbers",
-    ),
-    "infinite weights": (
-        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.inf, "f2"))),
-        "holds 256 NaN or infinite",
-    ),
-    "whole numbers": (lambda f: with_lora(f, rows("q_proj.lora_A.weight", strange("i8"))), "is I64, expected floats"),
-    "a vector for a matrix": (lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.ones(4, "f4"))), "not a matrix"),
-    "ranks that differ": (
-        lambda f: with_lora(f, rows("q_proj.lora_A.weight", np.ones((3, 64), "f4"))),
-        "ranks that differ: (3, 64), (64, 4)",
-    ),
-    "rank other than in the settings": (lambda f: with_lora(f, r=8), "has rank 4, its settings say 8"),
-    "wrong base by its shapes": (
-        lambda f: with_lora(f, tiny.lora(tiny.make("llama", width=128, heads=8))),
-        "doesn't fit the base: 'blk.0.attn_k.weight' [32, 128] here, [32, 64] in the base",
-    ),
-    "more layers than the base": (
-        lambda f: with_lora(f, tiny.lora(tiny.make("llama", layers=3))),
-        "tensors that the base doesn't have: 'blk.2.attn_k.weight'",
-    ),
-    "wrong base by its hash": (lambda f: with_lora(f, base_sha256="0" * 64), "was made for the base 000000000000000…"),
-    "alpha unknown": (
-        lambda f: tiny.safetensors(tiny.bundle(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
-        "its alpha isn't known",
-    ),
-    "hostile pattern": (lambda f: with_lora(f, alpha_pattern={"(a+)+$": 1}), "can't be used: too involved"),
-    "two LoRAs": (
-        lambda f: tiny.safetensors(with_lora(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
-        "one LoRA is merged; keep one of them",
-    ),
-    "no overlay": (
-        lambda f: (with_lora(f) / "ltm_overlay_config.yaml").unlink(),
-        "ltm_overlay_config.yaml: is missing",
-    ),
-    "aliases": (
-        lambda f: (with_lora(f) / "ltm_overlay_config.yaml").write_text("a: &a [1]\nb: *a\n"),
-        "has aliases",
-    ),
-    "tags": (lambda f: (with_lora(f) / "prompts.yaml").write_text("a: !!int ''"), "prompts.yaml: has tags"),
-    "a link out of the folder": (
-        lambda f: (with_lora(f) / "prompts.yaml").symlink_to("/etc/passwd"),
-        "prompts.yaml: leads out of the folder",
-    ),
-    "embedder that is none": (with_embedder, "base.gguf: is no embedding model"),
-    "memory in use": (
-        lambda f: tiny.bundle(f, **{"memory/scenes.sqlite": b"x", "memory/scenes.sqlite-wal": b"y"}),
-        "the memory is in use",
-    ),
-}
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_folders(name: str, tmp_path: Path, base: Path) -> None:
     make, words = REFUSED[name]
     make(tmp_path / "folder")
     found = problems(tmp_path / "folder", base, tmp_path / "out.gguf")
     assert any(words in line for line in found), found
+    assert all(len(line) < 2500 for line in found)
+
+
+def test_numbers_of_the_base_that_are_none_are_the_bases_fault(tmp_path: Path) -> None:
+    model = tiny.make("llama")
+    model.weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = np.nan
+    base = tiny.write(model, tmp_path / "base.gguf")
+    with pytest.raises(errors.BadSource, match=r"base\.gguf: tensor 'blk\.0\.attn_q\.weight' holds NaN"):
+        BundleConverter(with_lora(tmp_path / "folder"), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
+
+
+def test_patterns_as_peft_reads_them(tmp_path: Path, base: Path) -> None:
+    """Names, ends of names, and the regular expressions that people use."""
+    from gguf_tools.lora_peft import read_peft
+
+    patterns = {
+        "q_proj": 2,
+        "^model.layers.0.mlp.up_proj": 4,
+        r"layers\.[01]\.self_attn\.(k|v)_proj": 16,
+        r".*\.1\.mlp\..*": 32,
+    }
+    folder = with_lora(tmp_path / "folder", alpha_pattern=patterns)
+    scales = {name: delta.scale for name, delta in read_peft(folder, read_gguf(base)).deltas.items()}
+    assert scales["blk.1.attn_q.weight"] == 0.5 and scales["blk.0.ffn_up.weight"] == 1
+    assert scales["blk.0.attn_v.weight"] == 4 and scales["blk.1.ffn_down.weight"] == 8
+    assert scales["blk.0.ffn_down.weight"] == 2
 
 
 @pytest.mark.parametrize("what", ["embed_tokens", "lm_head"])
@@ -287,9 +207,21 @@ def test_full_disk_half_way_leaves_nothing(tmp_path: Path, base: Path, monkeypat
 
     monkeypatch.setattr(writer.GgufWriter, "_write", full)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(errors.DiskFull, match=r"out\.gguf: can't be written: No space left on device; free some"):
         BundleConverter(as_the_sources_list_it(tmp_path / "x"), base, tmp_path / "out.gguf").run()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*(p.name for p in before), "x"])
+
+
+def test_a_disk_that_is_too_small_is_refused_before_a_tensor_is_written(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gguf_tools import files
+
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(errors.DiskFull, match=r"needs 296\.2 kB, 1\.0 kB are free"):
+        BundleConverter(as_the_sources_list_it(tmp_path / "x"), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "x"]
 
 
 @pytest.mark.needs_model

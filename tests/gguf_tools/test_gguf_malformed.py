@@ -197,6 +197,7 @@ def test_every_error_has_a_malformation() -> None:
         errors.BadManifest,  # test_sidecar
         errors.OutputExists,  # test_bundle_files
         errors.ManyProblems,  # tests/bundles
+        errors.DiskFull,  # tests/bundles
         errors.BadSource,  # tests/bundles
         errors.BadLora,  # tests/bundles
         errors.UnsupportedLora,  # tests/bundles

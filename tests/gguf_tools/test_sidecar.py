@@ -27,7 +27,11 @@ def manifest(files: dict[str, bytes] | None = None) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny.ltm"
+    return sidecar(tmp_path / "tiny.ltm")
+
+
+def sidecar(folder: Path) -> Path:
+    """A sound folder."""
     for path, content in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -162,32 +166,57 @@ def test_all_problems_of_a_folder_at_once(folder: Path) -> None:
     assert sorted(found[3:]) == ["memory/more.json: isn't in the manifest", r"имя\u202e: isn't in the manifest"]
 
 
-def test_folder_where_a_file_is_due_and_file_where_a_folder_is(folder: Path) -> None:
-    (folder / "embedder.gguf").unlink()
-    (folder / "embedder.gguf").mkdir()
-    (folder / "channels/poet.gguf").unlink()
-    (folder / "channels").rmdir()
-    (folder / "channels").write_bytes(b"")
-    assert check_sidecar(folder) == [
-        "channels/poet.gguf: is missing",
-        "embedder.gguf: is a folder",
-        "channels: isn't in the manifest",
-    ]
+def moved(path: Path, target: Path) -> Path:
+    """Take something out of the folder; returns where it stood."""
+    path.rename(target)
+    return path
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
-def test_symbolic_links(folder: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    (folder / "channels").rename(outside)
-    (folder / "channels").symlink_to(outside)
-    (tmp_path / "empty").write_bytes(b"")
-    (folder / "embedder.gguf").unlink()
-    (folder / "embedder.gguf").symlink_to(tmp_path / "empty")
-    assert check_sidecar(folder) == [
-        "channels/poet.gguf: is, or is behind, a symbolic link",
-        "embedder.gguf: is, or is behind, a symbolic link",
-        "channels: isn't in the manifest",
-    ]
+FOLDERS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "a missing file": (lambda f: (f / "embedder.gguf").unlink(), ["embedder.gguf: is missing"]),
+    "another hash": (
+        lambda f: (f / "channels/poet.gguf").write_bytes(b"tamp"),
+        ["channels/poet.gguf: has another hash than the manifest says"],
+    ),
+    "another size": (
+        lambda f: (f / "embedder.gguf").write_bytes(b"!"),
+        ["embedder.gguf: has 1 bytes, the manifest says 0"],
+    ),
+    "a file more": (lambda f: (f / "more").write_bytes(b""), ["more: isn't in the manifest"]),
+    "a hidden file more": (lambda f: (f / "memory/.x").write_bytes(b""), ["memory/.x: isn't in the manifest"]),
+    "a name in other case": (
+        lambda f: (f / "embedder.gguf").rename(f / "Embedder.gguf"),
+        ["embedder.gguf: is missing", "Embedder.gguf: isn't in the manifest"],
+    ),
+    "a folder where a file is due": (
+        lambda f: ((f / "embedder.gguf").unlink(), (f / "embedder.gguf").mkdir()),
+        ["embedder.gguf: is a folder"],
+    ),
+    "a file where a folder is due": (
+        lambda f: moved(f / "channels", f.parent / "outside").write_bytes(b""),
+        ["channels/poet.gguf: is missing", "channels: isn't in the manifest"],
+    ),
+    "a link for a file": (
+        lambda f: moved(f / "embedder.gguf", f.parent / "outside").symlink_to(f.parent / "outside"),
+        ["embedder.gguf: is, or is behind, a symbolic link"],
+    ),
+    "a link for a folder": (
+        lambda f: moved(f / "channels", f.parent / "outside").symlink_to(f.parent / "outside"),
+        ["channels/poet.gguf: is, or is behind, a symbolic link", "channels: isn't in the manifest"],
+    ),
+    "a named pipe": (
+        lambda f: ((f / "embedder.gguf").unlink(), os.mkfifo(f / "embedder.gguf")),
+        ["embedder.gguf: is no regular file"],
+    ),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there, and there are no named pipes")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folder_that_is_refused(name: str, folder: Path) -> None:
+    change, expected = FOLDERS[name]
+    change(folder)
+    assert check_sidecar(folder) == expected
 
 
 def test_verify_looks_at_the_sidecar_folder(folder: Path) -> None:

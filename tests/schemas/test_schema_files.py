@@ -22,8 +22,8 @@ ltm_overlay:
   name: ltm-vortex-135m
   self_loop: {enabled: true, max_passes: 2, accept: 0.6}
   critics:
-    insight_seeker: {enabled: true, threshold: 0.15}
-    obstructio:     {enabled: true, threshold: 0.35, refuse_below: 0.1}
+    insight_seeker: {enabled: true, threshold: 0.5}
+    obstructio:     {enabled: true, threshold: 0.2, refuse_below: 0.02}
     recursia:       {enabled: true, max_similarity: 0.92, max_depth: 3}
   consilium: {enabled: auto, channels: 4, entropy: 0.85}
   routing:   {temperature: 0.1, step: 0.25, inputs: true, heads: true}
@@ -156,7 +156,7 @@ ltm_overlay:
             "4:3: ltm_overlay.self_lop: unknown key; did you mean 'self_loop'?",
             "6:16: ltm_overlay.critics.recursia.enabled: found 'yes'; expected true or false",
             "6:30: ltm_overlay.critics.recursia.max_depht: unknown key; did you mean 'max_depth'?",
-            "7:5: ltm_overlay.critics.obstructio: refuse_below 0.1 is over threshold 0.01",
+            "7:5: ltm_overlay.critics.obstructio: refuse_below 0.02 is over threshold 0.01",
             "8:14: ltm_overlay.sampling.temperature: found 'hot'; expected a number",
             "8:32: ltm_overlay.sampling.seed: found -1; must be at least 0",
             "8:42: ltm_overlay.sampling.max_tokens: found 1.5; expected a whole number",

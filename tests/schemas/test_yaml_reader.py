@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from ltm_edge.errors import SchemaError
-from ltm_edge.schemas.yaml import MAX_BYTES, load_yaml, read_yaml
+from ltm_edge.schemas.yaml import MAX_BYTES, StrictLoader, load_yaml, read_yaml
 
 VALUES = {
     "1e-5": 1e-5,
@@ -140,3 +144,52 @@ def test_the_global_loader_stays_as_it_was() -> None:
     load_yaml("a: 1e-5")
     assert yaml.safe_load("a: 1e-5\nb: no\nc: 1:30\n") == {"a": "1e-5", "b": False, "c": 90}
     assert yaml.safe_load("a: &x [1]\nb: *x\n") == {"a": [1], "b": [1]}
+
+
+PIECES = (
+    "a: 1\n", "- a\n- b\n", "? x\n: y\n", "{a: b, c: [d]}\n", "a: |\n  x\n   y\n\n  z\n", "a: >-\n  x\n  y\n\n",
+    "a: 'x''y'\n", 'a: "x\\ny\\u0041\\0"\n', "# c\n", "---\n", "...\n", "%YAML 1.1\n---\n", "a: &b c\n", "a: *b\n",
+    "!!str a: b\n", "a:\n  b:\n    - c: d\n      e: f\n    -\n", "a: b # c\n", "a: x: y\n", "a: [b, ? c : d]\n",
+    "'a': \"b\n  c\"\n", "a: |2-\n    x\n", "a:b\n", "- - - a\n", "a: [\n b,\n]\n", "a: [b c, d:e, f?: g]\n",
+    "{a, b: }\n", "a: !x b\n", "a: é中😀 x: y\n", "a: |# b\n  c\n",
+)  # fmt: skip
+
+
+def test_both_parsers_read_the_same() -> None:
+    """libyaml is fast, PyYAML's own parser is the oracle: whatever the one takes, the other takes for the same."""
+    from ltm_edge.overlay_set import packaged_documents
+    from ltm_edge.schemas import yaml as module
+
+    if module._fast_loader() is None:
+        pytest.skip("PyYAML was built without libyaml")
+
+    def read(loader: Any, text: str) -> Any:
+        with contextlib.suppress(module._LimitError, yaml.YAMLError, ValueError):
+            return spelled(loader(text) if loader is module._composed else module._compose(loader(text)))
+        return "refused"
+
+    def spelled(node: Any) -> Any:
+        if node is None or not node.value:  # where nothing stands, the two place it differently
+            return node and node.tag
+        children = node.value if isinstance(node.value, str) else [spelled(c) for c in _flat(node.value)]
+        return node.tag, node.start_mark.line, node.start_mark.column, children
+
+    documents = list(packaged_documents().values())
+    assert all(read(module._fast_loader(), text) == read(StrictLoader, text) != "refused" for text in documents)
+    dice = random.Random(5)
+    same = 0
+    for _ in range(6000):
+        text = list("".join(dice.choice(PIECES) for _ in range(dice.randrange(1, 5))))
+        for _ in range(dice.randrange(4)):
+            place = dice.randrange(len(text))
+            text[place : place + dice.randrange(2)] = dice.choice("\n\n  :-?[]{},#&*!|>'\"%@abc01\\é😀")
+        made = "".join(text)
+        found, expected = read(module._composed, made), read(StrictLoader, made)
+        assert found == expected, made
+        same += expected != "refused"
+    assert same > 1000
+
+
+def _flat(children: list[Any]) -> Iterator[Any]:
+    for child in children:
+        yield from child if isinstance(child, tuple) else (child,)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
@@ -19,18 +19,22 @@ class Lexicon:
     """The words of one language; of one that isn't known, all are empty and say nothing.
 
     Attributes:
-        stock, evasive: phrases, as `` stem stem ``, to be looked for in a sentence that is put alike.
+        stock, evasive, announcing: phrases, as `` stem stem ``, to be looked for in a sentence that is put alike.
         general: keys of words that say little.
         concrete: keys of words of time, measure and place.
-        negations: stems.
+        negations, countable: stems.
+        counts: numbers by the stems of their words.
         opposites: pairs of keys, both ways.
     """
 
     stock: tuple[str, ...] = ()
     evasive: tuple[str, ...] = ()
+    announcing: tuple[str, ...] = ()
     general: frozenset[str] = frozenset()
     concrete: frozenset[str] = frozenset()
     negations: frozenset[str] = frozenset()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    countable: frozenset[str] = frozenset()
     opposites: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -52,9 +56,12 @@ def lexicon(lang: str) -> Lexicon:
     return Lexicon(
         _phrases(words.stock),
         _phrases(words.evasive),
+        _phrases(words.announcing),
         _keys(words.general) - concrete,
         concrete,
         frozenset(stems(words.negations)),
+        {stems(word)[0]: number for word, number in words.counts.items()},
+        frozenset(stems(words.countable)),
         frozenset([*pairs, *((other, one) for one, other in pairs)]),
     )
 
