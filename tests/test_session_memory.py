@@ -191,14 +191,14 @@ class Parrot:
     """A writer that gives the answer it was told to; the rest of the session is real."""
 
     def __init__(self, session: Session, response: str) -> None:
-        self._real = session._loop._writer
+        self._real = session._loop._decoder.writer
         self._response = response
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
 
-    def write(self, prompt: object, **options: object) -> object:
-        done = self._real.write(prompt, **options)
+    def write_many(self, orders: object, **options: object) -> list[object]:
+        (done,) = self._real.write_many(orders, **options)
         document = told(self._response).to_yaml()
 
         class Done:
@@ -207,14 +207,14 @@ class Parrot:
             def to_trace(self, kind: str) -> dict[str, object]:
                 return dict(done.to_trace(kind))
 
-        return Done()
+        return [Done()]
 
 
 def test_recalled_text_is_not_stored_as_new(demo_bundle: Bundle, memory: SceneMemory, clock: Clock) -> None:
     answer = "Put the blue blanket over her basket and play the radio softly until the thunder is gone."
     old = memory.add(told(answer), text=FACT, session="before", at=MONDAY)
     with talk(demo_bundle, memory, clock) as session:
-        session._loop._writer = Parrot(session, answer)  # type: ignore[assignment]
+        session._loop._decoder.writer = Parrot(session, answer)  # type: ignore[assignment]
         first = session.send(ASK).trace["memory"]
         assert [hit["id"] for hit in first["recalled"]] == [old.id]
         echo = memory.get(first["stored"]["id"])

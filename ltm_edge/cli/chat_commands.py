@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ltm_edge.cli import console
 from ltm_edge.cli.chat_registry import COMMANDS, command, complete, dispatch, is_command, print_lines, say
-from ltm_edge.cli.chat_view import card_lines, picture_lines
+from ltm_edge.cli.chat_view import card_lines
 from ltm_edge.cli.options import FORMS
-from ltm_edge.errors import InputError, SchemaError, SessionError
+from ltm_edge.cli.picture import picture
+from ltm_edge.errors import InputError, SessionError
 from ltm_edge.scene.record import Scene
+from ltm_edge.turn import Turn
 
 if TYPE_CHECKING:
     from ltm_edge.cli.chat_loop import Chat
@@ -128,40 +130,40 @@ def _scene(chat: Chat, rest: str) -> None:
         return
     if rest:
         raise InputError(f"/scene {rest}: use /scene, /scene on or /scene off")
-    if not chat.session.history:
-        raise InputError("there is no scene yet; say something first")
     from ltm_edge.scene.stream import SceneStream
 
     stream = SceneStream()
-    stream.feed(chat.session.history[-1].document)
+    stream.feed(_last_turn(chat).document)
     stream.close()
     print_lines(card_lines(stream.partial()))
 
 
 @command("image", usage="[FILE]", about="draw the last scene here, or write it to a file as SVG")
 def _image(chat: Chat, rest: str) -> None:
-    scene = _last_scene(chat)
-    if not rest:
-        console.write_out("".join(f"{line}\n" for line in picture_lines(scene)))
+    turn = _last_turn(chat)
+    if turn.partial:
+        raise InputError("the last answer was stopped before its scene was complete")
+    drawn = picture(turn.document) if not rest else None
+    if not rest and drawn is None:
+        raise InputError("this terminal can't show a picture; /image FILE writes it as SVG")
+    if drawn is not None:
+        console.write_out(drawn)
         return
     from ltm_edge.files import write_atomic
     from ltm_edge.scene.render import render_form
 
     path = Path(rest).expanduser()
     try:
-        write_atomic(path, render_form(scene, "image", chat.session.history[-1].lang).encode("utf-8"))
+        write_atomic(path, render_form(Scene.from_yaml(turn.document), "image", turn.lang).encode("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: can't be written: {error.strerror or error}") from None
     say(f"written to {path}")
 
 
-def _last_scene(chat: Chat) -> Scene:
+def _last_turn(chat: Chat) -> Turn:
     if not chat.session.history:
         raise InputError("there is no scene yet; say something first")
-    try:
-        return Scene.from_yaml(chat.session.history[-1].document)
-    except SchemaError:
-        raise InputError("the last answer was stopped before its scene was complete") from None
+    return chat.session.history[-1]
 
 
 @command("form", usage="|".join(FORMS), about="show or choose the form of the answers", words=lambda chat: FORMS)

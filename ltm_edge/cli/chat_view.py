@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ltm_edge.cli import console
+from ltm_edge.cli.picture import picture
 from ltm_edge.cli.session_api import ChatReply
 from ltm_edge.loop.events import Replaced, TurnEvent
 from ltm_edge.scene import render
-from ltm_edge.scene.record import Scene
 from ltm_edge.scene.stream import FieldDone, SceneStream, StreamEvent
-from ltm_edge.scene.terminal_picture import draw
 
-__all__ = ["AnswerView", "card_lines", "picture_lines"]
+__all__ = ["AnswerView", "card_lines"]
 
 _RAW = {"yaml"}  # shown as the model writes it
 _INDENT = "  "
@@ -71,11 +70,10 @@ class AnswerView:
     def finish(self, reply: ChatReply) -> None:
         """Complete the answer on the screen; what was not streamed is shown now."""
         self._show(self._stream.close())
-        if reply.form == "image" and reply.scene is not None and console.coloured(sys.stdout):
+        drawn = picture(reply.document) if reply.form == "image" and not reply.partial else None
+        if drawn is not None:
             self.end_line()
-            for line in picture_lines(reply.scene):
-                console.write_out(line + "\n")
-            console.write_out(console.dim("(/image FILE writes it as SVG)") + "\n")
+            console.write_out(drawn + console.dim("(/image FILE writes it as SVG)") + "\n")
             return
         text = console.printable(reply.text).rstrip("\n")
         shown = self._shown.rstrip("\n")
@@ -127,12 +125,6 @@ class AnswerView:
         if self._waiting:
             self._waiting = False
             console.write_out("\r \r")
-
-
-def picture_lines(scene: Scene) -> list[str]:
-    """The scene drawn in the terminal's own characters."""
-    width = min(shutil.get_terminal_size((80, 24)).columns - 1, _WIDEST)
-    return draw(scene, width, console.coloured(sys.stdout))
 
 
 def card_lines(scene: Mapping[str, Any]) -> list[str]:

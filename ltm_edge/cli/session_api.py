@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ltm_edge.scene.record import Scene
 from ltm_edge.turn import Turn
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ class ChatReply(Protocol):
     def form(self) -> str: ...
     @property
     def remark(self) -> str: ...
-    @property
-    def scene(self) -> Scene | None: ...
 
 
 class ChatSession(Protocol):

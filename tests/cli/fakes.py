@@ -35,7 +35,6 @@ class FakeReply:
     partial: bool
     form: str
     remark: str = ""
-    scene: Scene | None = None
 
 
 @dataclass
