@@ -226,7 +226,8 @@ def test_a_disk_that_is_too_small_is_refused_before_a_tensor_is_written(
 
 @pytest.mark.needs_model
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_interrupted_half_way_leaves_nothing(tmp_path: Path, demo_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_half_way_leaves_nothing(name: str, tmp_path: Path, demo_path: Path) -> None:
     import signal
 
     folder = tiny.bundle(tmp_path / "folder")
@@ -235,7 +236,7 @@ def test_interrupted_half_way_leaves_nothing(tmp_path: Path, demo_path: Path) ->
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(p.stat().st_size > 5e6 for p in tmp_path.glob(".out.gguf.*")):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "nothing was left behind" in said
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
