@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _convert(options: _Options) -> int:
     from gguf_tools.bundle_converter import BundleConverter, Options
+    from gguf_tools.merge import use_one_blas_thread
 
+    use_one_blas_thread()
     how = Options(options.outtype, options.lora_scale, options.force)
     converter = BundleConverter(options.folder, options.base, options.out, how)
     written = converter.run()

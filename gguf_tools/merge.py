@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["MergedTensors"]
+__all__ = ["MergedTensors", "use_one_blas_thread"]
 
 _COPY = 8 << 20
 _ELEMENTS = 2 << 20  # of one piece of work: 8 MiB as float32
@@ -38,6 +38,16 @@ _ENDS = ("token_embd.weight", "output.weight")
 _SMALL = 8.0
 # Matrices that llama.cpp wants in float32, by a part of their name: routers and state-space parameters.
 _KEPT = ("_norm", "ffn_gate_inp", "ssm_", "time_mix", "channel_mix", "rope_freqs", "position_embd", "token_types")
+
+
+def use_one_blas_thread() -> None:
+    """Keep numpy's matrix library from starting threads of its own, for a program that hasn't imported numpy yet.
+
+    The pieces are computed in threads already. More of them wait for each other in a loop, which on a busy machine
+    costs thirty times what is computed.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 class MergedTensors:

@@ -44,6 +44,9 @@ def convert(
     """
     from gguf_tools.bundle_converter import BundleConverter, Options
     from gguf_tools.errors import GgufError, ManyProblems
+    from gguf_tools.merge import use_one_blas_thread
+
+    use_one_blas_thread()
     from ltm_edge.cli import console
     from ltm_edge.cli.answering import terminable
     from ltm_edge.errors import BundleError
