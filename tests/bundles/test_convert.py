@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -132,13 +133,16 @@ def test_every_problem_is_told_at_once(tmp_path: Path, base: Path) -> None:
     assert len(found) >= 11
 
 
-def test_hugging_face_folder_as_base_gets_the_command(tmp_path: Path) -> None:
-    hf = tmp_path / "mistral-7b-hf"
+@pytest.mark.parametrize("name", ["mistral-7b-hf", "my model (2)"])
+def test_hugging_face_folder_as_base_gets_the_command(name: str, tmp_path: Path) -> None:
+    hf = tmp_path / name
     hf.mkdir()
     (hf / "config.json").write_text("{}")
-    (found,) = problems(tiny.bundle(tmp_path / "folder"), hf, tmp_path / "out.gguf")
-    command = f"python convert_hf_to_gguf.py {hf} --outfile mistral-7b-hf.gguf --outtype bf16"
-    assert command in found
+    (hf / "model.safetensors").write_bytes(b"")
+    quoted, out = shlex.quote(str(hf)), shlex.quote(f"{name}.gguf")
+    for path in (hf, hf / "model.safetensors", hf / "config.json"):
+        (found,) = problems(tiny.bundle(tmp_path / "folder"), path, tmp_path / "out.gguf")
+        assert found.endswith(f": python convert_hf_to_gguf.py {quoted} --outfile {out} --outtype bf16")
 
 
 @pytest.mark.parametrize("name", REFUSED)
