@@ -125,6 +125,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: tiny.safetensors(tiny.bundle(f) / "my_lora.safetensors", tiny.lora(tiny.make("llama"))),
         "my_lora.safetensors: a LoRA is looked for as",
     ),
+    "a PEFT folder of another name": (
+        lambda f: tiny.bundle(f, **{"my_adapter/adapter_config.json": tiny.config()}),
+        "my_adapter: is a PEFT folder; call it lora",
+    ),
     "settings that are a folder": (
         lambda f: (
             tiny.safetensors(tiny.bundle(f) / "adapter_model.safetensors", tiny.lora(tiny.make("llama"))),
