@@ -176,19 +176,23 @@ class MergedTensors:
 
     def _merged(self, tensor: TensorInfo, delta: Delta | None) -> Iterator[Bytes]:
         """Pieces of whole rows, computed ahead by as many as there are threads, given in order."""
+        import numpy as np
+
         columns = tensor.shape[0]
         rows = tensor.elements // columns
         row_bytes = tensor.nbytes // rows
         step = max(1, _ELEMENTS // columns)
         left = right = None
         if delta is not None:
-            left, right = delta.left(), delta.right() * (delta.scale * self._scale)
+            with np.errstate(over="ignore"):
+                left, right = delta.left(), delta.right() * (delta.scale * self._scale)
         kind = self._specs[tensor.name].type
 
         def work(raw: bytes, start: int) -> Bytes:
             values = dequantise(raw, tensor.type, columns)
             if left is not None and right is not None:
-                values += left[start : start + len(values)] @ right
+                with np.errstate(over="ignore", invalid="ignore"):  # `_written` says so
+                    values += left[start : start + len(values)] @ right
             try:
                 return self._written(tensor.name, values, kind)
             except BadLora:

@@ -30,6 +30,12 @@ def strange(dtype: str = "f4") -> Any:
     return np.ones((4, 64), dtype)
 
 
+def runtime(folder: Path, alpha: float, arch: str = "llama") -> Path:
+    """A folder with a LoRA in GGUF form."""
+    tiny.runtime_lora(tiny.make(arch), tiny.lora(tiny.make(arch)), tiny.bundle(folder) / "model_lora.gguf", alpha)
+    return folder
+
+
 def gated(gain: bytes) -> bytes:
     """A field with one gated head."""
     return b"field: {version: 1, zones: {a: {kind: channel, head_gates: {0: {0: %s}}}}}" % gain
@@ -140,6 +146,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: tiny.bundle(f, **{"config.json": {"hidden_size": 10**400}}),
         "hidden_size is a number of more than 64 bits",
     ),
+    "a GGUF LoRA without a sound alpha": (
+        lambda f: runtime(f, float("nan")),
+        "'adapter.lora.alpha' is nan",
+    ),
+    "a GGUF LoRA for another architecture": (lambda f: runtime(f, 8.0, "qwen2"), "is for the architecture 'qwen2'"),
     "two LoRAs": (
         lambda f: tiny.safetensors(with_lora(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
         "one LoRA is merged; keep one of them",

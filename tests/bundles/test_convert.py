@@ -163,6 +163,14 @@ def test_numbers_of_the_base_that_are_none_are_the_bases_fault(tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_sum_that_overflows_is_told_once(tmp_path: Path, base: Path) -> None:
+    lora = {k: v * np.float32(1e30) if "q_proj" in k else v for k, v in tiny.lora(tiny.make("llama")).items()}
+    with pytest.raises(errors.BadLora, match=r"'blk\.0\.attn_q\.weight' gets numbers that F32 can't hold"):
+        BundleConverter(with_lora(tmp_path / "folder", lora), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
+
+
 def test_patterns_as_peft_reads_them(tmp_path: Path, base: Path) -> None:
     """Names, ends of names, and the regular expressions that people use."""
     from gguf_tools.lora_peft import read_peft
