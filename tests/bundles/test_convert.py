@@ -303,10 +303,18 @@ def test_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[
     info = read_gguf(out)
     assert (info.text("general.name"), info.text("ltm.name")) == ("Новое", "other")
     assert "general.license" not in info.fields and verify(out).problems == ()
-    wrong = ["llama.block_count=x", "ltm.sidecar.sha256=0", "general.alignment=64", "tokenizer.ggml.tokens=a", "ключ=1"]
+    wrong = [
+        "llama.block_count=x",
+        "llama.rope.freq_base=nan",
+        "ltm.sidecar.sha256=0",
+        "general.alignment=64",
+        "tokenizer.ggml.tokens=a",
+        "ключ=1",
+    ]
     assert main(["set-meta", out, *wrong, "--remove", "none", "--force"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 6
+    assert len(capsys.readouterr().err.splitlines()) == 7
     assert main(["set-meta", out, "ltm.format_version=9", "--force"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {out}: has bundle format version 9")
     assert verify(out).problems == ()
     (tmp_path / "text.yaml").write_text("ltm_overlay: {version: 1, name: third}")
     changed = str(tmp_path / "third.gguf")
