@@ -36,6 +36,14 @@ def runtime(folder: Path, alpha: float, arch: str = "llama") -> Path:
     return folder
 
 
+def with_channel(folder: Path, lora: dict[str, Any], alpha: float = 8.0) -> Path:
+    """A folder whose poet has an adapter in GGUF form."""
+    field = b"field: {version: 1, zones: {poet: {kind: channel, adapter: poet.gguf}}}"
+    tiny.bundle(folder, **{"field_architecture.yaml": field})
+    tiny.runtime_lora(tiny.make("llama"), lora, folder / "poet.gguf", alpha)
+    return folder
+
+
 def gated(gain: bytes) -> bytes:
     """A field with one gated head."""
     return b"field: {version: 1, zones: {a: {kind: channel, head_gates: {0: {0: %s}}}}}" % gain
@@ -184,6 +192,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "zones that are a list": (
         lambda f: tiny.bundle(f, **{"field_architecture.yaml": b"field: {version: 1, zones: [a]}"}),
         "field.zones: is missing, or no mapping",
+    ),
+    "NaN in a channel's adapter": (
+        lambda f: with_channel(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.nan, "f4"))),
+        "lora_a' holds 256 NaN or infinite of 256 numbers",
+    ),
+    "a channel's adapter for another base": (
+        lambda f: with_channel(f, rows("q_proj.lora_A.weight", np.ones((4, 32), "f4"))),
+        "doesn't fit the base: 'blk.0.attn_q.weight' [64, 32] here, [64, 64] in the base",
+    ),
+    "a channel's adapter without a sound alpha": (
+        lambda f: with_channel(f, tiny.lora(tiny.make("llama")), float("inf")),
+        "'adapter.lora.alpha' is inf",
     ),
     "a gain of 400 digits": (
         lambda f: tiny.bundle(f, **{"field_architecture.yaml": gated(b"1" + b"0" * 400)}),
