@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gguf_tools.errors import GgufError, ManyProblems
+from gguf_tools.files import ended_by_signals
 from gguf_tools.printable import byte_count, printable, printable_path
 
 _Options = argparse.Namespace
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     run: Callable[[_Options], int] = options.run
     try:
-        return run(options)
+        with ended_by_signals():
+            return run(options)
     except ManyProblems as error:
         for problem in error.problems:
             print(f"error: {printable(problem, 4096)}", file=sys.stderr)
@@ -87,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _convert(options: _Options) -> int:
     from gguf_tools.bundle_converter import BundleConverter, Options
+    from gguf_tools.merge import use_one_blas_thread
 
+    use_one_blas_thread()
     how = Options(options.outtype, options.lora_scale, options.force)
     converter = BundleConverter(options.folder, options.base, options.out, how)
     written = converter.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ _STORE_NAME = "scenes.sqlite"
 _STORE = f"memory/{_STORE_NAME}"
 _RECORDS = "memory/meta.json"
 
+# Files that people name where they mean the folder.
+_OF_A_MODEL_FOLDER = (".safetensors", ".bin", ".json")
+
 # Names in a Hugging Face config.json, names under the architecture in GGUF.
 _FACTS = {
     "hidden_size": "embedding_length",
@@ -81,15 +85,16 @@ def open_base(path: Path) -> GgufInfo:
     Raises:
         GgufError: it is no GGUF model; for a Hugging Face folder the message has the command that makes one.
     """
+    folder = path.parent if path.suffix.lower() in _OF_A_MODEL_FOLDER and path.is_file() else path
+    if folder.is_dir() and (folder / CONFIG).is_file():
+        out = f"{folder.resolve().name}.gguf"
+        command = ["python", "convert_hf_to_gguf.py", printable_path(folder), "--outfile", out, "--outtype", "bf16"]
+        raise BadSource(
+            path,
+            "is a Hugging Face model folder" if folder == path else "belongs to a Hugging Face model folder",
+            remedy=f"make a GGUF of it with llama.cpp: {printable(shlex.join(command), 4096)}",
+        )
     if path.is_dir():
-        if (path / CONFIG).is_file():
-            out = f"{path.resolve().name}.gguf"
-            raise BadSource(
-                path,
-                "is a Hugging Face model folder",
-                remedy=f"make a GGUF of it with llama.cpp: python convert_hf_to_gguf.py {printable_path(path)} "
-                f"--outfile {printable(out)} --outtype bf16",
-            )
         raise BadSource(path, "is a folder", remedy="name the base model's GGUF file")
     info = read_gguf(path)
     found = kind(info)

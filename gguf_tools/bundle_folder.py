@@ -263,11 +263,16 @@ class _Reader:
             if not isinstance(name, str) or not _CHANNEL.fullmatch(name) or not is_safe_path(f"channels/{name}.gguf"):
                 self.problems.append(f"{where}: a channel with an adapter has a name of a-z, 0-9, - and _")
                 continue
-            adapter = self.named_file(f"{where}.adapter", zone.get("adapter"))
+            adapter = self.named_file(f"{where}.adapter", self.weights(zone.get("adapter")))
             gates = self.gates(f"{where}.head_gates", zone.get("head_gates"))
             if adapter is not None or gates:
                 found.append(Channel(name, adapter, gates))
         return tuple(sorted(found, key=lambda channel: channel.name))
+
+    def weights(self, adapter: Any) -> Any:
+        """What a zone names as its adapter; of a PEFT folder, the file in it."""
+        inside = f"{adapter}/{PEFT_WEIGHTS}"
+        return inside if isinstance(adapter, str) and is_inner_path(adapter) and self.there(inside) else adapter
 
     def named_file(self, where: str, value: Any) -> Path | None:
         if value is None:
@@ -376,7 +381,9 @@ class _Reader:
             kind = path.suffix.lower()
             inside = name.startswith("lora/") or "lora" in path.stem.lower() or "adapter" in path.stem.lower()
             shown = printable(name, 200)
-            if path.name == PEFT_CONFIG:
+            if path.is_dir() and (path / PEFT_CONFIG).is_file() and name not in self.seen:
+                self.problems.append(f"{shown}: is a PEFT folder; call it {LORA_FOLDER}")
+            elif path.name == PEFT_CONFIG:
                 self.problems.append(f"{shown}: the weights are missing; put {PEFT_WEIGHTS} beside it")
             elif inside and kind in (".bin", ".pt", ".pth", ".ckpt"):
                 self.problems.append(f"{shown}: is a PyTorch file, which may hold code; save it as {PEFT_WEIGHTS}")

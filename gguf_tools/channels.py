@@ -16,7 +16,7 @@ from gguf_tools import keys
 from gguf_tools.bundle_folder import Channel
 from gguf_tools.entries import text_entry
 from gguf_tools.errors import BadLora, GgufError
-from gguf_tools.lora import Lora, check_shapes
+from gguf_tools.lora import Lora, check_shapes, check_weights
 from gguf_tools.lora_gguf import Factors, write_gguf_lora
 from gguf_tools.read_lora import is_gguf, read_lora
 from gguf_tools.reader import read_gguf
@@ -77,7 +77,7 @@ def check_channel(channel: Channel, base: GgufInfo) -> list[str]:
         problems += [f"{where}.{head}: the base has the heads 0 to {heads - 1}" for head in gains if head >= heads]
     if channel.adapter is not None:
         try:
-            _learned(channel.adapter, base)
+            problems += [f"channel {channel.name}: {line}" for line in check_weights(_learned(channel.adapter, base))]
             made_with = _gates_inside(channel.adapter)
             if made_with is not None and made_with != _spelled(channel.head_gates):
                 problems.append(

@@ -90,7 +90,10 @@ class Converter(ABC):
                     writer.tensor(spec.name, self._told(self.chunks(spec.name), "writing", done, total))
                     done += spec.nbytes
                 writer.finish()
-                self._compare(writer, plan, total)
+                try:
+                    self._compare(writer, plan, total)
+                except GgufError as error:  # what stands under a temporary name is told by the final one
+                    raise type(error)(self.target, error.what, offset=error.offset, remedy=error.remedy) from error
                 self.close()  # before the rename: Windows keeps the name of an open file
                 nbytes = writer.temporary.stat().st_size
                 writer.commit()

@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from gguf_tools.errors import DiskFull
@@ -17,6 +19,7 @@ from gguf_tools.printable import byte_count
 
 __all__ = [
     "check_space",
+    "ended_by_signals",
     "keep_permissions",
     "remove",
     "room_for",
@@ -42,6 +45,29 @@ def room_for(target: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskFull(target, f"can't be written: {error.strerror}") from error
         raise
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let a terminal that closes and `kill` end a command as Ctrl-C does, so that it takes its temporary files away.
+
+    For the main thread of a program; elsewhere it does nothing.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    with contextlib.suppress(ValueError):  # another thread than the main one
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_space(target: Path, nbytes: int) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Factors", "read_gguf_lora", "write_gguf_lora"]
 
 _A, _B = ".lora_a", ".lora_b"
+_MAX_ALPHA = 1e9
 # Its A stands transposed: llama.cpp takes rows of it by token.
 _EMBEDDING = "token_embd.weight"
 
@@ -51,6 +52,8 @@ def read_gguf_lora(path: str | os.PathLike[str], base: GgufInfo) -> Lora:
     alpha = info.fields.get(keys.ADAPTER_LORA_ALPHA)
     if alpha is None or not isinstance(alpha.value, float):
         raise BadLora(file, f"has no number '{keys.ADAPTER_LORA_ALPHA}'")
+    if not abs(alpha.value) <= _MAX_ALPHA:
+        raise BadLora(file, f"'{keys.ADAPTER_LORA_ALPHA}' is {alpha.value:g}, {_MAX_ALPHA:g} at most is sound")
     tensors = {tensor.name: tensor for tensor in info.tensors}
     odd = sorted(name for name in tensors if not name.endswith((_A, _B)) or _partner(name) not in tensors)
     if odd:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["MergedTensors"]
+__all__ = ["MergedTensors", "use_one_blas_thread"]
 
 _COPY = 8 << 20
 _ELEMENTS = 2 << 20  # of one piece of work: 8 MiB as float32
@@ -38,6 +38,16 @@ _ENDS = ("token_embd.weight", "output.weight")
 _SMALL = 8.0
 # Matrices that llama.cpp wants in float32, by a part of their name: routers and state-space parameters.
 _KEPT = ("_norm", "ffn_gate_inp", "ssm_", "time_mix", "channel_mix", "rope_freqs", "position_embd", "token_types")
+
+
+def use_one_blas_thread() -> None:
+    """Keep numpy's matrix library from starting threads of its own, for a program that hasn't imported numpy yet.
+
+    The pieces are computed in threads already. More of them wait for each other in a loop, which on a busy machine
+    costs thirty times what is computed.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 class MergedTensors:
@@ -166,19 +176,23 @@ class MergedTensors:
 
     def _merged(self, tensor: TensorInfo, delta: Delta | None) -> Iterator[Bytes]:
         """Pieces of whole rows, computed ahead by as many as there are threads, given in order."""
+        import numpy as np
+
         columns = tensor.shape[0]
         rows = tensor.elements // columns
         row_bytes = tensor.nbytes // rows
         step = max(1, _ELEMENTS // columns)
         left = right = None
         if delta is not None:
-            left, right = delta.left(), delta.right() * (delta.scale * self._scale)
+            with np.errstate(over="ignore"):
+                left, right = delta.left(), delta.right() * (delta.scale * self._scale)
         kind = self._specs[tensor.name].type
 
         def work(raw: bytes, start: int) -> Bytes:
             values = dequantise(raw, tensor.type, columns)
             if left is not None and right is not None:
-                values += left[start : start + len(values)] @ right
+                with np.errstate(over="ignore", invalid="ignore"):  # `_written` says so
+                    values += left[start : start + len(values)] @ right
             try:
                 return self._written(tensor.name, values, kind)
             except BadLora:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -119,6 +120,9 @@ def _entry(key: str, kind: ValueType, value: str) -> Entry:
             raise ValueError(f"'{printable(value, 40)}': true or false")
         return number_entry(key, kind, value == "true")
     try:
-        return number_entry(key, kind, int(value) if kind in _WHOLE else float(value))
+        number = int(value) if kind in _WHOLE else float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number_entry(key, kind, number)
     except (ValueError, OverflowError, struct.error) as error:
         raise ValueError(f"'{printable(value, 40)}' is no {kind.name}") from error

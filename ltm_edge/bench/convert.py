@@ -39,9 +39,11 @@ import json, resource, subprocess, sys, time
 start = time.perf_counter()
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 said = (done.stderr or done.stdout)[-300:]
-print(json.dumps({"seconds": seconds, "peak": peak, "rc": done.returncode, "said": said}))
+cpu = usage.ru_utime + usage.ru_stime
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak, "rc": done.returncode, "said": said}))
 """
 
 
@@ -55,6 +57,7 @@ class Row:
         note: why there are no figures.
         nbytes: bytes of the base.
         seconds: the best of all rounds, checks included.
+        cpu: seconds of processor time in that round, which other programs' load changes little; None on Windows.
         peak: bytes of memory at most; None on Windows.
         bound: bytes that a conversion may take: three times the largest tensor in float32, and 200 MB.
     """
@@ -64,6 +67,7 @@ class Row:
     note: str = ""
     nbytes: int = 0
     seconds: float | None = None
+    cpu: float | None = None
     peak: int | None = None
     bound: int | None = None
 
@@ -72,7 +76,8 @@ class Row:
         rate = None if self.seconds is None else self.nbytes / 1e6 / self.seconds
         peak = None if self.peak is None else self.peak / 1e6
         bound = None if self.bound is None else self.bound / 1e6
-        return [self.file, self.program, *(number(x) for x in (self.seconds, rate, peak, bound)), self.note]
+        figures = (self.seconds, self.cpu, rate, peak, bound)
+        return [self.file, self.program, *(number(x) for x in figures), self.note]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class ConvertReport:
 
     def lines(self) -> list[str]:
         """The table."""
-        head = ["base", "program", "s", "MB/s", "peak MB", "bound MB", ""]
+        head = ["base", "program", "s", "CPU s", "MB/s", "peak MB", "bound MB", ""]
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
         return [*render(head, [row.cells() for row in self.rows]).splitlines(), "", self.opening.line(), "", machine]
 
@@ -162,14 +167,16 @@ def _measured(
             return Row(label, program, f"failed: {' '.join(str(found['said']).split())[-100:]}", info.file_size)
         if not best or found["seconds"] < best["seconds"]:
             best = found
-    return Row(label, program, "", info.file_size, best["seconds"], best["peak"], 3 * largest + 200_000_000)
+    bound = 3 * largest + 200_000_000
+    return Row(label, program, "", info.file_size, best["seconds"], best["cpu"], best["peak"], bound)
 
 
 def _run(command: list[str]) -> dict[str, Any]:
     if sys.platform == "win32":
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return {"seconds": time.perf_counter() - start, "peak": None, "rc": done.returncode, "said": done.stderr}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "cpu": None, "peak": None, "rc": done.returncode, "said": done.stderr}
     child = subprocess.run([sys.executable, "-c", _CHILD, *command], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(child.stdout)
     return result

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 from gguf_tools import keys
 from gguf_tools.bundle_reader import BundleReader
@@ -13,7 +11,7 @@ from gguf_tools.printable import byte_count, printable
 from ltm_edge.overlay_set import OverlaySet
 from ltm_edge.schemas.field import ChannelZone, FieldArchitecture
 
-__all__ = ["architect_map", "bundle_lines", "field_svg"]
+__all__ = ["architect_map", "bundle_lines"]
 
 
 def bundle_lines(reader: BundleReader, loaded: OverlaySet) -> list[tuple[str, str]]:
@@ -101,52 +99,6 @@ def architect_map(reader: BundleReader, loaded: OverlaySet) -> str:
     return text
 
 
-def field_svg(loaded: OverlaySet) -> str:
-    """The field as a drawing: zones on a circle, links as arrows whose width is their weight."""
-    field = loaded.field
-    size, middle, radius, dot = 560, 280, 190, 44
-    names = list(field.zones)
-    places = {
-        name: (
-            middle + radius * math.sin(2 * math.pi * i / len(names)),
-            middle - radius * math.cos(2 * math.pi * i / len(names)),
-        )
-        for i, name in enumerate(names)
-    }
-    colours = {"channel": "#d9e8f5", "memory": "#e3f0d8", "will": "#f7e3d0"}
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="13">',
-        f"<title>{escape(_xml(loaded.overlay.name))}</title>",
-        '<defs><marker id="to" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" fill="#667"/></marker></defs>',
-        f'<rect width="{size}" height="{size}" fill="#fff"/>',
-    ]
-    for link in field.links:
-        (x1, y1), (x2, y2) = places[link.source], places[link.target]
-        length = math.hypot(x2 - x1, y2 - y1)
-        dx, dy = (x2 - x1) / length, (y2 - y1) / length
-        x1, y1, x2, y2 = x1 + dx * dot, y1 + dy * dot, x2 - dx * (dot + 4), y2 - dy * (dot + 4)
-        dash = ' stroke-dasharray="5 4"' if link.weight < 0 else ""
-        width = 1 + 4 * abs(link.weight)
-        parts.append(
-            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#667" '
-            f'stroke-width="{width:.1f}" marker-end="url(#to)"{dash}/>'
-        )
-        x, y = (x1 + x2) / 2 + 6, (y1 + y2) / 2 - 4
-        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" fill="#445">{link.weight:g}</text>')
-    for name, zone in field.zones.items():
-        x, y = places[name]
-        acts = isinstance(zone, ChannelZone) and (zone.adapter is not None or zone.head_gates)
-        stroke = "#336" if acts else "#99a"
-        about = quoteattr(_xml(f"{name}: {zone.kind}{', with an adapter' if acts else ''}"))
-        parts.append(
-            f'<g role="img" aria-label={about}><circle cx="{x:.1f}" cy="{y:.1f}" r="{dot}" '
-            f'fill="{colours[zone.kind]}" stroke="{stroke}" stroke-width="{2.5 if acts else 1}"/>'
-            f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{escape(_xml(_short(name)))}</text></g>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
 def _zones(reader: BundleReader, field: FieldArchitecture) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, zone in field.zones.items():
@@ -194,11 +146,3 @@ def _memory(reader: BundleReader) -> str:
 def _adapters(reader: BundleReader) -> str:
     found = [f"{name} ({byte_count(reader.files[f'channels/{name}.gguf'].size)})" for name in reader.channels]
     return ", ".join(found) or "none"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 12 else name[:11] + "…"
-
-
-def _xml(text: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in text)

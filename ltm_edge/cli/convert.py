@@ -44,7 +44,11 @@ def convert(
     """
     from gguf_tools.bundle_converter import BundleConverter, Options
     from gguf_tools.errors import GgufError, ManyProblems
+    from gguf_tools.merge import use_one_blas_thread
+
+    use_one_blas_thread()
     from ltm_edge.cli import console
+    from ltm_edge.cli.answering import terminable
     from ltm_edge.errors import BundleError
     from ltm_edge.hashes import file_sha256
     from ltm_edge.models import find_demo_model
@@ -52,7 +56,7 @@ def convert(
 
     base_path = find_demo_model().path if base == DEMO else Path(base)
     options = Options(outtype, lora_scale, force)
-    with _progress() as progress:
+    with terminable(), _progress() as progress:
         try:
             if outtype == "auto":
                 options = _chosen(folder, base_path, options)

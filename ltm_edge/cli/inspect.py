@@ -48,7 +48,8 @@ def inspect(file: str, as_json: bool, as_map: bool, as_svg: bool) -> None:
     if as_map or as_svg or (reader is not None and reader.is_bundle):
         if reader is None:
             raise BundleError(problem)
-        from ltm_edge.cli.bundle_map import architect_map, bundle_lines, field_svg
+        from ltm_edge.cli.bundle_map import architect_map, bundle_lines
+        from ltm_edge.cli.field_drawing import field_svg
         from ltm_edge.overlay_set import load_overlay
 
         loaded = load_overlay(reader.documents if reader.is_bundle else None, str(path))

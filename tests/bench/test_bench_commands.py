@@ -98,3 +98,12 @@ def test_turn_compares_the_passes_of_a_turn():
     assert rows["four drafts, per step"]["ratio"] > 1
     assert rows["three critics"]["ratio"] > 0 and rows["change of adapters"]["ms"] > 0
     assert rows["second start to first token"]["note"].split()[0] != "0"
+
+
+def test_convert_tells_speed_memory_and_what_opening_adds():
+    report = figures("convert", "--rounds", "1")
+    ours, theirs = report["rows"]
+    assert ours["program"] == "ltm-edge convert" and ours["note"] == "" and ours["cpu"] > 0
+    assert ours["peak"] < ours["bound"] and theirs["program"] == "llama-export-lora"
+    opening = report["opening"]
+    assert 0 < opening["again_cpu"] <= opening["first_cpu"] and opening["load"] > 0

@@ -30,6 +30,20 @@ def strange(dtype: str = "f4") -> Any:
     return np.ones((4, 64), dtype)
 
 
+def runtime(folder: Path, alpha: float, arch: str = "llama") -> Path:
+    """A folder with a LoRA in GGUF form."""
+    tiny.runtime_lora(tiny.make(arch), tiny.lora(tiny.make(arch)), tiny.bundle(folder) / "model_lora.gguf", alpha)
+    return folder
+
+
+def with_channel(folder: Path, lora: dict[str, Any], alpha: float = 8.0) -> Path:
+    """A folder whose poet has an adapter in GGUF form."""
+    field = b"field: {version: 1, zones: {poet: {kind: channel, adapter: poet.gguf}}}"
+    tiny.bundle(folder, **{"field_architecture.yaml": field})
+    tiny.runtime_lora(tiny.make("llama"), lora, folder / "poet.gguf", alpha)
+    return folder
+
+
 def gated(gain: bytes) -> bytes:
     """A field with one gated head."""
     return b"field: {version: 1, zones: {a: {kind: channel, head_gates: {0: {0: %s}}}}}" % gain
@@ -125,6 +139,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: tiny.safetensors(tiny.bundle(f) / "my_lora.safetensors", tiny.lora(tiny.make("llama"))),
         "my_lora.safetensors: a LoRA is looked for as",
     ),
+    "a PEFT folder of another name": (
+        lambda f: tiny.bundle(f, **{"my_adapter/adapter_config.json": tiny.config()}),
+        "my_adapter: is a PEFT folder; call it lora",
+    ),
     "settings that are a folder": (
         lambda f: (
             tiny.safetensors(tiny.bundle(f) / "adapter_model.safetensors", tiny.lora(tiny.make("llama"))),
@@ -136,6 +154,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: tiny.bundle(f, **{"config.json": {"hidden_size": 10**400}}),
         "hidden_size is a number of more than 64 bits",
     ),
+    "a GGUF LoRA without a sound alpha": (
+        lambda f: runtime(f, float("nan")),
+        "'adapter.lora.alpha' is nan",
+    ),
+    "a GGUF LoRA for another architecture": (lambda f: runtime(f, 8.0, "qwen2"), "is for the architecture 'qwen2'"),
     "two LoRAs": (
         lambda f: tiny.safetensors(with_lora(f) / "model_lora.safetensors", tiny.lora(tiny.make("llama"))),
         "one LoRA is merged; keep one of them",
@@ -169,6 +192,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "zones that are a list": (
         lambda f: tiny.bundle(f, **{"field_architecture.yaml": b"field: {version: 1, zones: [a]}"}),
         "field.zones: is missing, or no mapping",
+    ),
+    "NaN in a channel's adapter": (
+        lambda f: with_channel(f, rows("q_proj.lora_A.weight", np.full((4, 64), np.nan, "f4"))),
+        "lora_a' holds 256 NaN or infinite of 256 numbers",
+    ),
+    "a channel's adapter for another base": (
+        lambda f: with_channel(f, rows("q_proj.lora_A.weight", np.ones((4, 32), "f4"))),
+        "doesn't fit the base: 'blk.0.attn_q.weight' [64, 32] here, [64, 64] in the base",
+    ),
+    "a channel's adapter without a sound alpha": (
+        lambda f: with_channel(f, tiny.lora(tiny.make("llama")), float("inf")),
+        "'adapter.lora.alpha' is inf",
     ),
     "a gain of 400 digits": (
         lambda f: tiny.bundle(f, **{"field_architecture.yaml": gated(b"1" + b"0" * 400)}),

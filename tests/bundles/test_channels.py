@@ -106,10 +106,11 @@ def test_learned_and_gated_in_one_adapter(tmp_path: Path, convert: Convert) -> N
     assert plain.read_bytes() == lora.read_bytes()
 
 
-def test_peft_adapter_becomes_gguf(tmp_path: Path, convert: Convert) -> None:
+@pytest.mark.parametrize("named", ["poet/adapter_model.safetensors", "poet"])
+def test_peft_adapter_becomes_gguf(named: str, tmp_path: Path, convert: Convert) -> None:
     model = tiny.make("qwen2")
     base = tiny.write(model, tmp_path / "base.gguf")
-    own = "      adapter: poet/adapter_model.safetensors\n"
+    own = f"      adapter: {named}\n"
     files = {"field_architecture.yaml": field(own), "poet/adapter_config.json": tiny.config(use_rslora=True)}
     folder = tiny.bundle(tmp_path / "folder", **files)
     tiny.safetensors(folder / "poet" / "adapter_model.safetensors", tiny.lora(model))
@@ -117,6 +118,8 @@ def test_peft_adapter_becomes_gguf(tmp_path: Path, convert: Convert) -> None:
     adapter = BundleReader.open(target).channels["poet"]
     expected = tiny.logits(tiny.write(tiny.merged(model, tiny.lora(model), 4.0), tmp_path / "m.gguf"), TOKENS)
     assert close(tiny.logits(target, TOKENS, [(adapter, 1.0)]), expected, 1e-4)
+    extract(target, tmp_path / "again")
+    assert convert(tmp_path / "again", target, "again.gguf").target.read_bytes() == target.read_bytes()
 
 
 @pytest.mark.parametrize("lines", [GATES_YAML, "      adapter: a/b.gguf\n" + GATES_YAML, "      adapter: a/b.gguf\n"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -132,13 +133,16 @@ def test_every_problem_is_told_at_once(tmp_path: Path, base: Path) -> None:
     assert len(found) >= 11
 
 
-def test_hugging_face_folder_as_base_gets_the_command(tmp_path: Path) -> None:
-    hf = tmp_path / "mistral-7b-hf"
+@pytest.mark.parametrize("name", ["mistral-7b-hf", "my model (2)"])
+def test_hugging_face_folder_as_base_gets_the_command(name: str, tmp_path: Path) -> None:
+    hf = tmp_path / name
     hf.mkdir()
     (hf / "config.json").write_text("{}")
-    (found,) = problems(tiny.bundle(tmp_path / "folder"), hf, tmp_path / "out.gguf")
-    command = f"python convert_hf_to_gguf.py {hf} --outfile mistral-7b-hf.gguf --outtype bf16"
-    assert command in found
+    (hf / "model.safetensors").write_bytes(b"")
+    quoted, out = shlex.quote(str(hf)), shlex.quote(f"{name}.gguf")
+    for path in (hf, hf / "model.safetensors", hf / "config.json"):
+        (found,) = problems(tiny.bundle(tmp_path / "folder"), path, tmp_path / "out.gguf")
+        assert found.endswith(f": python convert_hf_to_gguf.py {quoted} --outfile {out} --outtype bf16")
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -156,6 +160,14 @@ def test_numbers_of_the_base_that_are_none_are_the_bases_fault(tmp_path: Path) -
     base = tiny.write(model, tmp_path / "base.gguf")
     with pytest.raises(errors.BadSource, match=r"base\.gguf: tensor 'blk\.0\.attn_q\.weight' holds NaN"):
         BundleConverter(with_lora(tmp_path / "folder"), base, tmp_path / "out.gguf").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sum_that_overflows_is_told_once(tmp_path: Path, base: Path) -> None:
+    lora = {k: v * np.float32(1e30) if "q_proj" in k else v for k, v in tiny.lora(tiny.make("llama")).items()}
+    with pytest.raises(errors.BadLora, match=r"'blk\.0\.attn_q\.weight' gets numbers that F32 can't hold"):
+        BundleConverter(with_lora(tmp_path / "folder", lora), base, tmp_path / "out.gguf").run()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
 
 
@@ -226,7 +238,8 @@ def test_a_disk_that_is_too_small_is_refused_before_a_tensor_is_written(
 
 @pytest.mark.needs_model
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_interrupted_half_way_leaves_nothing(tmp_path: Path, demo_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_half_way_leaves_nothing(name: str, tmp_path: Path, demo_path: Path) -> None:
     import signal
 
     folder = tiny.bundle(tmp_path / "folder")
@@ -235,7 +248,7 @@ def test_interrupted_half_way_leaves_nothing(tmp_path: Path, demo_path: Path) ->
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(p.stat().st_size > 5e6 for p in tmp_path.glob(".out.gguf.*")):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "nothing was left behind" in said
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
@@ -290,10 +303,18 @@ def test_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[
     info = read_gguf(out)
     assert (info.text("general.name"), info.text("ltm.name")) == ("Новое", "other")
     assert "general.license" not in info.fields and verify(out).problems == ()
-    wrong = ["llama.block_count=x", "ltm.sidecar.sha256=0", "general.alignment=64", "tokenizer.ggml.tokens=a", "ключ=1"]
+    wrong = [
+        "llama.block_count=x",
+        "llama.rope.freq_base=nan",
+        "ltm.sidecar.sha256=0",
+        "general.alignment=64",
+        "tokenizer.ggml.tokens=a",
+        "ключ=1",
+    ]
     assert main(["set-meta", out, *wrong, "--remove", "none", "--force"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 6
+    assert len(capsys.readouterr().err.splitlines()) == 7
     assert main(["set-meta", out, "ltm.format_version=9", "--force"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {out}: has bundle format version 9")
     assert verify(out).problems == ()
     (tmp_path / "text.yaml").write_text("ltm_overlay: {version: 1, name: third}")
     changed = str(tmp_path / "third.gguf")
