@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ FIELD = "field_architecture.yaml"
 PROMPTS = "prompts.yaml"
 CURRICULA = ("curriculum.yaml", "ltm_curriculum.yaml")
 TEMPLATES = "scene_templates"
+STRUCTS = "pvq_structs"
 LORA_FOLDER = "lora"
 LORAS = ("model_lora.safetensors", "model_lora.gguf", PEFT_WEIGHTS)
 MEMORIES = ("memory", "memory_faiss")
@@ -37,7 +38,6 @@ _KNOWN = (
     "special_tokens_map.json",
     "generation_config.json",
     PEFT_CONFIG,
-    "pvq_structs",
     "data",
     "PVQ.yaml",
 )
@@ -130,6 +130,7 @@ class _Reader:
         for name in found[:1]:
             self.document(name, keys.LTM_CURRICULUM)
         self.templates()
+        self.structs()
         name = self.name(overlay)
         channels = self.channels(field)
         self.embedder(overlay)
@@ -211,18 +212,8 @@ class _Reader:
         return None
 
     def templates(self) -> None:
-        folder = self.own_folder(TEMPLATES)
-        for path in sorted(folder.iterdir()) if folder is not None else ():
-            where = f"{TEMPLATES}/{path.name}"
-            if path.suffix.lower() in (".yaml", ".yml") and path.suffix != ".yaml":
-                self.problems.append(f"{printable(where, 200)}: scene templates end in .yaml; rename it")
-            if path.suffix != ".yaml":
-                if not path.name.startswith("."):
-                    self.left_out.append(where)
-                continue
-            data = self.document(where, None)
-            if data is None:
-                continue
+        """Scene templates, by the names that they give themselves."""
+        for where, path, data in self.documents(TEMPLATES):
             name = data.get("name") if isinstance(data, dict) else None
             try:
                 key = keys.scene_template_key(name if isinstance(name, str) else "")
@@ -233,6 +224,31 @@ class _Reader:
                 self.problems.append(f"{printable(where, 200)}: name: '{name}' is another template's name already")
                 continue
             self.entries[key] = path.read_bytes().decode("utf-8-sig")
+
+    def structs(self) -> None:
+        """Example requests, by the names of their files."""
+        for where, path, _ in self.documents(STRUCTS):
+            try:
+                key = keys.pvq_key(path.stem)
+            except ValueError as error:
+                self.problems.append(f"{printable(where, 200)}: {printable(str(error), 200)}; rename the file")
+                continue
+            self.entries[key] = path.read_bytes().decode("utf-8-sig")
+
+    def documents(self, part: str) -> Iterator[tuple[str, Path, Any]]:
+        """The YAML files of a folder that can be read: name in the bundle folder, path, content."""
+        folder = self.own_folder(part)
+        for path in sorted(folder.iterdir()) if folder is not None else ():
+            where = f"{part}/{path.name}"
+            if path.suffix.lower() in (".yaml", ".yml") and path.suffix != ".yaml":
+                self.problems.append(f"{printable(where, 200)}: files in {part} end in .yaml; rename it")
+            if path.suffix != ".yaml":
+                if not path.name.startswith("."):
+                    self.left_out.append(where)
+                continue
+            data = self.document(where, None)
+            if data is not None:
+                yield where, path, data
 
     def name(self, overlay: Any) -> str:
         root = overlay.get("ltm_overlay") if isinstance(overlay, dict) else None

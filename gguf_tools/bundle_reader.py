@@ -24,14 +24,16 @@ _NAMES = {
     keys.LTM_PROMPTS: "prompts.yaml",
     keys.LTM_CURRICULUM: "curriculum.yaml",
 }
+_FOLDERS = {"scene_templates": keys.LTM_SCENE_TEMPLATE_PREFIX, "pvq_structs": keys.LTM_PVQ_PREFIX}
 
 
 def documents(entries: Mapping[str, str]) -> dict[str, str]:
     """The texts of a bundle's documents by the names that they have in a bundle folder."""
     found = {name: entries[key] for key, name in _NAMES.items() if key in entries}
     for key in sorted(entries):
-        if key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX):
-            found[f"scene_templates/{key.removeprefix(keys.LTM_SCENE_TEMPLATE_PREFIX)}.yaml"] = entries[key]
+        for folder, prefix in _FOLDERS.items():
+            if key.startswith(prefix):
+                found[f"{folder}/{key.removeprefix(prefix)}.yaml"] = entries[key]
     return found
 
 

@@ -54,6 +54,7 @@ LTM_FIELD_ARCHITECTURE = "ltm.field_architecture"
 LTM_CURRICULUM = "ltm.curriculum"
 LTM_PROMPTS = "ltm.prompts"
 LTM_SCENE_TEMPLATE_PREFIX = "ltm.scene_template."
+LTM_PVQ_PREFIX = "ltm.pvq."
 LTM_BASE_SHA256 = "ltm.base.sha256"
 LTM_BASE_NAME = "ltm.base.name"
 LTM_LORA_SHA256 = "ltm.lora.sha256"
@@ -73,7 +74,7 @@ LTM_FIXED = (
     LTM_SIDECAR_SHA256,
 )
 
-_TEMPLATE_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_DOCUMENT_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def arch_key(architecture: str, name: str) -> str:
@@ -87,14 +88,24 @@ def scene_template_key(name: str) -> str:
     Raises:
         ValueError: the name is not kebab-case ASCII of at most 64 characters.
     """
-    if len(name) > 64 or not _TEMPLATE_NAME.fullmatch(name):
-        raise ValueError(f"scene template name {name!r}: lower-case letters, digits and single hyphens, 64 at most")
-    return LTM_SCENE_TEMPLATE_PREFIX + name
+    return LTM_SCENE_TEMPLATE_PREFIX + _checked("scene template", name)
+
+
+def pvq_key(name: str) -> str:
+    """The key under which the example request (PVQ) of that name is stored. Raises as :func:`scene_template_key`."""
+    return LTM_PVQ_PREFIX + _checked("PVQ", name)
+
+
+def _checked(kind: str, name: str) -> str:
+    if len(name) > 64 or not _DOCUMENT_NAME.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r}: lower-case letters, digits and single hyphens, 64 at most")
+    return name
 
 
 def is_known_ltm_key(key: str) -> bool:
     """Whether `key` is one of the `ltm.*` names of this format version."""
-    if key.startswith(LTM_SCENE_TEMPLATE_PREFIX):
-        name = key[len(LTM_SCENE_TEMPLATE_PREFIX) :]
-        return len(name) <= 64 and _TEMPLATE_NAME.fullmatch(name) is not None
+    for prefix in (LTM_SCENE_TEMPLATE_PREFIX, LTM_PVQ_PREFIX):
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            return len(name) <= 64 and _DOCUMENT_NAME.fullmatch(name) is not None
     return key in LTM_FIXED

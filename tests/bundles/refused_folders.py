@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a template's other ending": (
         lambda f: tiny.bundle(f, **{"scene_templates/a.yml": b"name: a"}),
-        "scene_templates/a.yml: scene templates end in .yaml",
+        "scene_templates/a.yml: files in scene_templates end in .yaml",
     ),
     "memory in use": (
         lambda f: tiny.bundle(f, **{"memory/scenes.sqlite": b"x", "memory/scenes.sqlite-wal": b"y"}),
