@@ -10,7 +10,7 @@ from ltm_edge.scene.choose import TemplateChoice
 from ltm_edge.schemas.field import Choosing
 from ltm_edge.schemas.template import Template
 
-__all__ = ["REFUSAL", "How", "choose", "refuses"]
+__all__ = ["REFUSAL", "How", "choose", "refusal_score", "refuses"]
 
 REFUSAL = "refusal"
 """The template of what should not be done; it is chosen above a threshold of its own."""
@@ -18,8 +18,23 @@ REFUSAL = "refusal"
 How: TypeAlias = Literal["embeddings", "letters"]
 
 
+def refusal_score(likeness: Mapping[str, float], reading: float) -> float:
+    """How much a request asks to be refused: ``likeness + (likeness - that of the nearest other) / 2 + reading``.
+
+    Measured on the training part of the demo bundle and on lists of harmful and harmless requests, the three together
+    tell what is refused from what only sounds like it ("how do I sharpen a knife") better than each alone.
+
+    Args:
+        likeness: to the nearest anchors of every template, by name.
+        reading: that of the refusal.
+    """
+    own = likeness[REFUSAL]
+    others = max((value for name, value in likeness.items() if name != REFUSAL), default=own)
+    return own + (own - others) / 2.0 + reading
+
+
 def refuses(scores: Mapping[str, float], how: How, choosing: Choosing) -> bool:
-    """Whether a request is to be refused: it is alike enough to the refusal's anchors.
+    """Whether a request is to be refused: the refusal's score is over its own threshold.
 
     Letter by letter it must also be more alike to them than to all others: letters alone mislead more easily.
     """
