@@ -161,7 +161,7 @@ class Lift:
             goal=goal,
             tension=tension,
             centre=centre,
-            weight=pvq.weight if pvq.goal is not None else 1.0,
+            weight=pvq.weight if pvq.goal is not None else self._field.dynamics.wish,
             goal_vector=None if goal is None or vector is None else self._embedded(goal.value, lang),
             how=how,
         )
@@ -212,15 +212,14 @@ class Lift:
     def _templates_by(self, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
         """Scores of the templates by the request alone, in which letters have a say beside meaning."""
         scores = self._scores("template", vector, text, lang)
-        if vector is None:
-            return scores
-        choosing = self._field.choosing
-        letters = self._likeness("template", None, text, lang, choosing.nearest)
-        total = {name: value + choosing.letters * letters[name] for name, value in scores.items()}
+        reading = 0.0 if vector is None else scores.get(REFUSAL, 0.0)
+        if vector is not None:
+            choosing = self._field.choosing
+            letters = self._likeness("template", None, text, lang, choosing.nearest)
+            scores = {name: value + choosing.letters * letters[name] for name, value in scores.items()}
         if REFUSAL in scores:
-            likeness = self._likeness("template", vector, text, lang, _NEAREST_REFUSALS)
-            total[REFUSAL] = refusal_score(likeness, scores[REFUSAL])
-        return total
+            scores[REFUSAL] = refusal_score(self._likeness("template", vector, text, lang, _NEAREST_REFUSALS), reading)
+        return scores
 
     def _leaning(self, templates: Mapping[str, float], meaning: Vector | None, lang: str) -> dict[str, float]:
         """Scores of the templates with where the field stands mixed in."""
