@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ltm_edge.field.vectors import Anchors, AnchorSet
 from ltm_edge.overlay_set import OverlaySet
 from ltm_edge.scene.trigrams import Trigrams
+from ltm_edge.training.stories import load_stories
 from tests.memory.hashed import HashedEmbedder
 
 
@@ -37,6 +38,16 @@ def test_embedded_once(overlay: OverlaySet, tmp_path: Path) -> None:
     assert len(list((tmp_path / "anchors").iterdir())) == 2, "another space has a file of its own"
     anchors_of(overlay, embedder, None)
     assert embedder.calls == 2
+
+
+def test_old_files_go(overlay: OverlaySet, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("not ours")
+    for i in range(11):
+        anchors_of(overlay, HashedEmbedder(8, name=f"e{i}"), tmp_path)
+        assert len(list(tmp_path.glob("*.npy"))) == min(i + 1, 8)
+    last = HashedEmbedder(8, name="e10")
+    anchors_of(overlay, last, tmp_path)
+    assert last.calls == 0 and (tmp_path / "other.txt").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "long", "scaled", "pickle", "shape"])
@@ -145,6 +156,20 @@ def test_packaged_anchors_are_many_in_each_language_and_stand_once(overlay: Over
                     assert bool(re.search("[а-яё]", text)) is (lang == "ru"), text
         for name, owner in owners.items():
             assert len(owner.anchors["en"]) == len(owner.anchors["ru"]), (kind, name)  # type: ignore[attr-defined]
+
+
+def test_no_anchor_is_taken_from_the_stories_that_it_is_measured_on(overlay: OverlaySet) -> None:
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"[\w']+", text.casefold())
+        return {tuple(words[i : i + 6]) for i in range(len(words) - 5)}
+
+    data = Path(__file__).parents[2] / "bundles" / "ltm-vortex-135m" / "data" / "stories"
+    stories = load_stories(data, overlay.templates, overlay.archetype_names())
+    told = {run for story in stories for one in story.scenes for run in runs(one.pvq.text)}
+    field = overlay.field
+    for owners in (overlay.templates, field.channels, field.archetypes, field.phases):
+        for owner in owners.values():  # type: ignore[attr-defined]
+            assert not [text for text in owner.anchors["en"] if runs(text) & told]
 
 
 def test_each_channel_and_archetype_has_a_part_in_the_other(overlay: OverlaySet) -> None:
