@@ -157,7 +157,7 @@ class Routes:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     steps: Annotated[Whole, Field(ge=0, le=16)] = 2
-    damping: Fraction = 0.5
+    damping: Fraction = 0.2
     prior: Fraction = 0.05
 
 
