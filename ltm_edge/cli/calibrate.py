@@ -79,9 +79,8 @@ def calibrate(model: str | None, data: tuple[Path, ...], most: int, write: Path 
     console.write_out(render(head, rows) + "\n")
     if path is not None:
         found = {critic: {lang: fit.calibration for lang, fit in of.items()} for critic, of in fitted.items()}
-        text = with_calibration(
-            path.read_bytes().decode("utf-8"), found, str(path), f"of the critics' probes, for {name}"
-        )
+        before = path.read_bytes().decode("utf-8")
+        text = with_calibration(before, found, str(path), f"of the critics' probes, for {name}")
         write_atomic(path, text.encode("utf-8"))
         console.write_out(f"written to {path}\n")
 

@@ -24,6 +24,7 @@ class LanguageWords:
         stock: phrases that fit any request and so say nothing.
         evasive: phrases that stand for an answer.
         announcing: phrases that say that something comes.
+        closing: phrases that letters close with, without a mark.
         general: words, with blanks between, that say little by themselves.
         concrete: words, with blanks between, of time, measure and place.
         negations: words, with blanks between.
@@ -36,6 +37,7 @@ class LanguageWords:
     stock: tuple[Text, ...]
     evasive: tuple[Text, ...]
     announcing: tuple[Text, ...]
+    closing: tuple[Text, ...]
     general: Text
     concrete: Text
     negations: Text

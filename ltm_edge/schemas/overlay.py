@@ -97,11 +97,11 @@ class ObstructioWeights:
     """How much of OBSTRUCTIO's score each signal can take away alone; see docs/critics.md."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    to_request: Fraction = 0.7
-    to_center: Fraction = 0.8
-    both_poles: Fraction = 0.5
+    to_request: Fraction = 0.9
+    to_center: Fraction = 0.7
+    both_poles: Fraction = 0.4
     direct: Fraction = 0.7
-    consistent: Fraction = 0.7
+    consistent: Fraction = 0.6
     finished: Fraction = 0.95
     agreed: Fraction = 0.2
 
@@ -134,7 +134,7 @@ class Obstructio:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     enabled: Flag = True
-    threshold: Fraction = 0.2
+    threshold: Fraction = 0.3
     refuse_below: Fraction = 0.02
     weights: ObstructioWeights = field(default_factory=ObstructioWeights)
 

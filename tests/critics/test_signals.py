@@ -101,7 +101,18 @@ def test_a_signal_takes_and_refuses(signal: str, shown: Exhibit, good: bool):
     assert value >= GOOD if good else value <= BAD + 0.1, value
 
 
-ENDED = ["Done.", "Is it?", 'He said "yes."', "So be it!)", "Хорошо…", "Good luck 🙂", "1. One.\n2. Two."]
+ENDED = [
+    "Done.",
+    "Is it?",
+    'He said "yes."',
+    "So be it!)",
+    "Хорошо…",
+    "Good luck 🙂",
+    "1. One.\n2. Two.",
+    "Up at 5:50.",
+    "Done by Q3.",
+    "The spot is dry. Kind regards, Jo",
+]
 OPEN = [
     "Then comes the", "It needs three things:", "First this,", "1. Open it.\n2.", 'Say "I took the 3rd, the 9th,',
     "Сначала надо", "Есть признаки, с которыми идут сразу:", "Do this.\n\n    show(items", "",

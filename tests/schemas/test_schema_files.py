@@ -23,7 +23,7 @@ ltm_overlay:
   self_loop: {enabled: true, max_passes: 2, accept: 0.6}
   critics:
     insight_seeker: {enabled: true, threshold: 0.5}
-    obstructio:     {enabled: true, threshold: 0.2, refuse_below: 0.02}
+    obstructio:     {enabled: true, threshold: 0.3, refuse_below: 0.02}
     recursia:       {enabled: true, max_similarity: 0.92, max_depth: 3}
   consilium: {enabled: auto, channels: 4, entropy: 0.85}
   routing:   {temperature: 0.1, step: 0.25, inputs: true, heads: true}

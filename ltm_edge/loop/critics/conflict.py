@@ -13,6 +13,8 @@ __all__ = ["conflict"]
 
 SAME_MATTER = (0.2, 0.8)
 OPPOSED = 0.2
+ONE_KEY = 0.6
+NUMBERS = 0.6
 
 _MOST_CLAUSES = 40
 _CLAUSE = re.compile(r"[,;:()—–]|\s-\s|\b(?:but|yet|and|then|но|а|и|зато|однако)\b", re.IGNORECASE)
@@ -27,9 +29,10 @@ def conflict(response: Reading, words: Lexicon) -> float:
     """How surely two clauses of a response are at odds, from 0 to 1.
 
     Two clauses can be at odds where a negation stands in one only, where they hold opposites, or other numbers. How
-    surely: ramp(share of the shorter one's other keys that stand in both; 0.2, 0.8), with opposites 0.2 at least. Of
-    several pairs each counts: 1 - product of 1 - how surely. It finds what denies in the same words; what denies by its
-    meaning only, no list of words finds.
+    surely: ramp(share of the shorter one's other keys that stand in both; 0.2, 0.8), times 0.6 where that is one key
+    only, times 0.6 where nothing but numbers differ, and with opposites 0.2 at least. Of several pairs each counts: 1 -
+    product of 1 - how surely. It finds what denies in the same words; what denies by its meaning only, no list of words
+    finds.
     """
     clauses = _clauses(response)
     negated = [_negated(one, words) for one in clauses]
@@ -44,7 +47,9 @@ def conflict(response: Reading, words: Lexicon) -> float:
                 continue
             mine = one.all_keys - opposed - numbers[i] - words.negations
             other = clauses[k].all_keys - opposed - numbers[k] - words.negations
-            surely = ramp(overlap(mine, other), *SAME_MATTER)
+            surely = ramp(overlap(mine, other), *SAME_MATTER) * (1.0 if len(mine & other) > 1 else ONE_KEY)
+            if not opposed and negated[i] == negated[k]:
+                surely *= NUMBERS
             sound *= 1.0 - max(surely, OPPOSED if opposed else 0.0)
     return 1.0 - sound
 

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 from ltm_edge.loop.critics.lexicon import Lexicon, says
 from ltm_edge.loop.critics.reading import MOST_CHARS, read
+from ltm_edge.scene.words import stems
 
 __all__ = ["finished"]
 
 # A closing mark, perhaps with quotation marks and brackets behind it; or an emoji, which many end with.
 _ENDED = re.compile(r"[.!?…。！？]['\"»”’)\]*_]*\Z|[\U0001F000-\U0001FAFF\u2600-\u27BF\uFE0F]\Z")
-_BARE_MARKER = re.compile(r"(?:\d+[.)]|[-*•])\Z")
+_BARE_MARKER = re.compile(r"\d+[.)]|[-*•]")
 _CODE_INDENT = "  "
 _OPEN_CODE = re.compile(
     r"(?:[-+*/=<>,.(\[{&|\\]|\b(?:await|return|and|or|not|in|import|from|new|def|const|let|var|if))\Z"
@@ -34,7 +35,7 @@ def finished(text: str, words: Lexicon) -> float:
     0: it ends without a mark that ends sentences (with a colon, a comma, a word), with the bare mark of a list's next
     point, or inside code in which the last line is open (0.1). 0.2: its last sentence only announces ("there are two
     ways out"). 0.4: a quotation or a bracket is open, or it announces three things and fewer follow. 0.7: no line has
-    an end mark, as in lists. 1: none of these.
+    an end mark, as in lists. 1: none of these, or it closes as letters do.
     """
     lines = [line.rstrip() for line in text[-MOST_CHARS:].split("\n") if line.strip()]
     if not lines:
@@ -43,7 +44,9 @@ def finished(text: str, words: Lexicon) -> float:
     if last.startswith(_CODE_INDENT):
         return _code(lines)
     prose = [line for line in lines if not line.startswith(_CODE_INDENT)]
-    if _BARE_MARKER.search(last.split(" ")[-1]) or not _ENDED.search(last):
+    if _BARE_MARKER.fullmatch(last.strip()) or not _ENDED.search(last):
+        if says(tuple(stems(last)), words.closing):
+            return 1.0
         listed = len(prose) > 1 and not any(_ENDED.search(line) for line in prose) and last[-1].isalnum()
         return _LIST if listed else _CUT
     value = 1.0
@@ -67,8 +70,8 @@ def _code(lines: list[str]) -> float:
 
 
 def _fewer_than_announced(sentences: tuple[tuple[str, ...], ...], words: Lexicon) -> bool:
-    for place, stems in enumerate(sentences):
-        for number, what in pairwise(stems):
+    for place, sentence in enumerate(sentences):
+        for number, what in pairwise(sentence):
             if number in words.counts and what in words.countable:
                 return len(sentences) - place - 1 < words.counts[number]
     return False

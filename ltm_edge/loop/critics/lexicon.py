@@ -19,7 +19,7 @@ class Lexicon:
     """The words of one language; of one that isn't known, all are empty and say nothing.
 
     Attributes:
-        stock, evasive, announcing: phrases, as `` stem stem ``, to be looked for in a sentence that is put alike.
+        stock, evasive, announcing, closing: phrases, as `` stem stem ``, to be looked for in a sentence put alike.
         general: keys of words that say little.
         concrete: keys of words of time, measure and place.
         negations, countable: stems.
@@ -30,6 +30,7 @@ class Lexicon:
     stock: tuple[str, ...] = ()
     evasive: tuple[str, ...] = ()
     announcing: tuple[str, ...] = ()
+    closing: tuple[str, ...] = ()
     general: frozenset[str] = frozenset()
     concrete: frozenset[str] = frozenset()
     negations: frozenset[str] = frozenset()
@@ -57,6 +58,7 @@ def lexicon(lang: str) -> Lexicon:
         _phrases(words.stock),
         _phrases(words.evasive),
         _phrases(words.announcing),
+        _phrases(words.closing),
         _keys(words.general) - concrete,
         concrete,
         frozenset(stems(words.negations)),

@@ -11,11 +11,11 @@ from ltm_edge.loop.critics.reading import Reading, ramp, read
 __all__ = ["signals", "texts"]
 
 # See insight_seeker.
-NEAR_SCENE = (0.15, 0.55)
-SCENE_KEYS = (0.0, 0.25)
-NEAR_CENTER = (0.1, 0.45)
-CENTER_KEYS = (0.0, 0.6)
-NEAR_POLE = (0.05, 0.3)
+NEAR_SCENE = (0.2, 0.55)
+SCENE_KEYS = (0.0, 0.15)
+NEAR_CENTER = (0.15, 0.5)
+CENTER_KEYS = (0.0, 0.3)
+NEAR_POLE = (0.05, 0.2)
 EVASIVE_SHARE = (0.6, 0.0)
 DISAGREEMENT = (1.0, 0.4)
 
@@ -33,12 +33,12 @@ def signals(exhibit: Exhibit) -> dict[str, float]:
     *Key*: a word that says something, cut so that its inflections are one. ``ramp(x; a, b)``: 0 at a, 1 at b. *The
     scene asked for*: the request with its goal, the tension and the centre.
 
-    ``to_request``: with an embedder ramp(cosine of the response to the scene asked for; 0.15, 0.55); by words
-    ramp(share of the response's keys that stand in it or in the actors; 0, 0.25).
-    ``to_center``: ramp(share of the centre's keys that the response takes up; 0, 0.6); with an embedder the greater of
-    this and ramp(greatest cosine of a sentence to the centre; 0.1, 0.45).
+    ``to_request``: with an embedder ramp(cosine of the response to the scene asked for; 0.2, 0.55); by words
+    ramp(share of the response's keys that stand in it or in the actors; 0, 0.15).
+    ``to_center``: ramp(share of the centre's keys that the response takes up; 0, 0.3); with an embedder the greater of
+    this and ramp(greatest cosine of a sentence to the centre; 0.15, 0.5).
     ``both_poles``: the smaller over the tension's poles of: 1 where a key of the pole is in the response, else with an
-    embedder ramp(greatest cosine of a sentence to the pole; 0.05, 0.3), by words 0.5. 0 where a pole is missing.
+    embedder ramp(greatest cosine of a sentence to the pole; 0.05, 0.2), by words 0.5. 0 where a pole is missing.
     ``direct``: ramp(share of sentences with an evasive phrase; 0.6, 0).
     ``consistent``: 1 - what :func:`~ltm_edge.loop.critics.conflict.conflict` finds.
     ``finished``: what :func:`~ltm_edge.loop.critics.ending.finished` finds.

@@ -38,7 +38,7 @@ class Prober:
         words = self._prompts.of(lang).probe
         yes, no = self._answers(words.yes, words.no)
         asked = [name for name in names if name in words.questions]
-        if not asked or not len(yes) or not len(no):
+        if not asked or not len(yes) or not len(no) or np.array_equal(yes, no):
             return {}
         requests = []
         for name in asked:
