@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gguf_tools.bundle_converter import BundleConverter, Options
+from gguf_tools.errors import GgufError
 from gguf_tools.measure import Measured, measure
 
 __all__ = ["Choice", "choose_type"]
@@ -64,7 +65,10 @@ def choose_type(
             target = Path(scratch) / "trial.gguf"
             BundleConverter(folder, base, target, replace(options, outtype=outtype, force=False)).run()
             limit = found["same"].perplexity * TOLERANCE if found else None
-            found[outtype] = measure(target, threads=threads, limit=limit, patience=_PATIENCE)
+            try:
+                found[outtype] = measure(target, threads=threads, limit=limit, patience=_PATIENCE)
+            except GgufError as error:
+                raise GgufError(base, f"as {outtype}: {error.what}; {error.remedy}", remedy="name a type") from error
         if found["same"].prefill is None:
             break  # timing anything else would take minutes and tell nothing
     fit = {name: one.turn_seconds for name, one in found.items() if one.turn_seconds is not None}

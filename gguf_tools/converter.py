@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf_tools.bundle_writer import BundleWriter, refuse_existing
 from gguf_tools.entries import Entry
-from gguf_tools.errors import BadSource, GgufError, ManyProblems
+from gguf_tools.errors import BadSource, GgufError, ManyProblems, OutputExists
 from gguf_tools.files import check_space, room_for
 from gguf_tools.ltm import ltm_entries
 from gguf_tools.reader import read_gguf
@@ -127,6 +127,8 @@ class Converter(ABC):
     def _output_problems(self) -> list[str]:
         if not self.target.parent.is_dir():
             return [str(BadSource(self.target, f"there is no folder {self.target.parent}", remedy="make it first"))]
+        if self.target.is_dir():
+            return [str(OutputExists(self.target, "is a folder", remedy="name the file to write"))]
         if self.force:
             return []
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +81,7 @@ def measure(
     patience: float = math.inf,
     rounds: int = 3,
 ) -> Measured:
-    """Load a model and measure it.
+    """Load a model in a process of its own and measure it there: llama.cpp ends the process over some broken models.
 
     Args:
         path: the GGUF file.
@@ -89,6 +93,20 @@ def measure(
     Raises:
         GgufError: llama-cpp-python isn't installed, or llama.cpp refuses the file.
     """
+    how = json.dumps({"threads": threads, "limit": limit, "patience": patience, "rounds": rounds})
+    command = [sys.executable, "-m", "gguf_tools.measure", str(path), how]
+    quiet = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise GgufError(path, "ends llama.cpp where it is run", remedy="its vocabulary or weights are broken") from None
+    if "what" in found:
+        raise GgufError(path, found["what"], remedy=found["remedy"])
+    return Measured(**found)
+
+
+def _measure(path: Path, threads: int | None, limit: float | None, patience: float, rounds: int) -> Measured:
     with _Context(path, threads) as context:
         tokens = context.tokens(TEXT)
         start = time.perf_counter()
@@ -124,6 +142,7 @@ class _Context:
             remedy = "install llama-cpp-python, or name the type"
             raise GgufError(path, "can't be measured without the package llama-cpp-python", remedy=remedy) from error
         self._api: Any = llama_cpp
+        self._path = path
         llama_cpp.llama_backend_init()
         self._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
@@ -135,6 +154,8 @@ class _Context:
         if threads is not None:
             params.n_threads = params.n_threads_batch = threads
         self._context = llama_cpp.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise GgufError(path, "gets no context from llama.cpp", remedy="free some memory")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
 
     def tokens(self, text: str) -> list[int]:
@@ -184,7 +205,7 @@ class _Context:
                 batch.seq_id[i][0] = 0
                 batch.logits[i] = every or i == len(tokens) - 1
             if self._api.llama_decode(self._context, batch) != 0:
-                raise RuntimeError("llama.cpp refused a batch")
+                raise GgufError(self._path, "is refused by llama.cpp when it is run", remedy="its weights are broken")
             self._api.llama_synchronize(self._context)
         finally:
             self._api.llama_batch_free(batch)
@@ -195,3 +216,16 @@ class _Context:
     def __exit__(self, *error: object) -> None:
         self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
+
+
+def _main(path: str, how: str) -> None:
+    """The process of `measure`: prints what was measured, or what is wrong, as JSON."""
+    try:
+        found = asdict(_measure(Path(path), **json.loads(how)))
+    except GgufError as error:
+        found = {"what": error.what, "remedy": error.remedy}
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

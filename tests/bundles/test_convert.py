@@ -202,6 +202,7 @@ def test_output_problems(tmp_path: Path, base: Path) -> None:
     folder = tiny.bundle(tmp_path / "folder")
     assert "is there already" in problems(folder, base, base)[0]
     assert "is the base itself" in problems(folder, base, base, force=True)[0]
+    assert "folder: is a folder; name the file" in problems(tmp_path / "folder", base, folder, force=True)[0]
     with pytest.raises(errors.ManyProblems, match="there is no folder"):
         BundleConverter(folder, base, tmp_path / "no" / "x.gguf").run()
 
@@ -347,3 +348,11 @@ def test_type_is_chosen_by_what_was_measured(tmp_path: Path, base: Path, monkeyp
     figures["F32"] = Measured(10.0, None, None)  # too busy
     assert choose_type.choose_type(folder, base, Options(), candidates=("Q8_0",)).outtype == "same"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base.gguf", "folder"]
+
+
+def test_a_model_that_ends_llama_cpp_doesn_t_end_the_conversion(tmp_path: Path, base: Path) -> None:
+    """The tiny model's vocabulary has no bytes: llama.cpp throws where it turns a line break into tokens."""
+    from gguf_tools import choose_type
+
+    with pytest.raises(errors.GgufError, match=r"base\.gguf: as same: ends llama\.cpp where it is run"):
+        choose_type.choose_type(tiny.bundle(tmp_path / "folder"), base, Options())
