@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ltm_edge.errors import SchemaError
 from ltm_edge.scene.chat_template import Message
 from ltm_edge.scene.pvq import Pvq
-from ltm_edge.schemas.prompts import Prompts, fill
+from ltm_edge.schemas.prompts import Prompts, Share, fill
 from ltm_edge.schemas.template import Template
 
 __all__ = ["Message", "PastTurn", "PromptComposer"]
@@ -99,7 +99,9 @@ class PromptComposer:
         ordered = sorted(directives, key=lambda item: -item[1])
         if len(ordered) == 1:
             return fill(phrases.manner, items=ordered[0][0])
-        items = (f"{phrases.shares.get(_share(weight), '')} {text}".strip() for text, weight in ordered)
+        shares: list[Share] = ["most", *(_share(weight) for _, weight in ordered[1:])]
+        pairs = zip(shares, ordered, strict=True)
+        items = (f"{phrases.shares.get(share, '')} {text}".strip() for share, (text, _) in pairs)
         return fill(phrases.manner, items=" ".join(items))
 
     def again(self, questions: Sequence[str], lang: str) -> str:
@@ -217,8 +219,8 @@ class PromptComposer:
         return [f"{label}: {' '.join(values[key].split())}" for key, label in phrases.labels.items() if values.get(key)]
 
 
-def _share(weight: float) -> Literal["most", "some", "little"]:
-    return "most" if weight >= 0.5 else "some" if weight >= 0.25 else "little"
+def _share(weight: float) -> Share:
+    return "some" if weight >= 0.25 else "little"
 
 
 def _said(turn: PastTurn, part: str, key: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from ltm_edge.schemas.check import STRICT, Language, Name, Text, Whole, check_record, take_root
 from ltm_edge.schemas.yaml import load_yaml
 
-__all__ = ["LanguagePrompts", "ProbeWords", "Prompts", "RefusalWords", "RemarkWords", "fill", "parse_prompts"]
+__all__ = ["LanguagePrompts", "ProbeWords", "Prompts", "RefusalWords", "RemarkWords", "Share", "fill", "parse_prompts"]
 
 PLACEHOLDERS = ("template", "about", "directive", "fields", "items")
 

@@ -16,6 +16,7 @@ MOST_CHARS = 6000
 _MOST_SENTENCES = 120
 # A sentence ends with its mark, or with a quotation mark behind it; a line ends one too.
 _END = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[.!?…][\"»”’)])\s+|\n+|(?<=[。！？])")
+_MARKER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•–])\s+(?=\S)")  # of a list's item: no sentence of its own
 _WORDY = re.compile(r"[^\W_]")
 _CODE_INDENT = "  "  # in a response only code is indented
 
@@ -56,7 +57,7 @@ def key(stem: str) -> str:
 def read(text: str) -> Reading:
     """Take a text apart; of a long one the first 6000 characters."""
     lines = text[:MOST_CHARS].split("\n")
-    prose = [line for line in lines if not line.startswith(_CODE_INDENT)]
+    prose = [_MARKER.sub("", line) for line in lines if not line.startswith(_CODE_INDENT)]
     found = [part.strip() for part in _END.split("\n".join(prose))]
     sentences = tuple(part for part in found if _WORDY.search(part))[:_MOST_SENTENCES]
     return Reading(
