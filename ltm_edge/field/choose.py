@@ -10,7 +10,7 @@ from ltm_edge.scene.choose import TemplateChoice
 from ltm_edge.schemas.field import Choosing
 from ltm_edge.schemas.template import Template
 
-__all__ = ["REFUSAL", "How", "choose", "refuses"]
+__all__ = ["REFUSAL", "How", "choose", "refusal_score", "refuses"]
 
 REFUSAL = "refusal"
 """The template of what should not be done; it is chosen above a threshold of its own."""
@@ -18,18 +18,25 @@ REFUSAL = "refusal"
 How: TypeAlias = Literal["embeddings", "letters"]
 
 
-def refuses(scores: Mapping[str, float], how: How, choosing: Choosing) -> bool:
-    """Whether a request is to be refused: it is alike enough to the refusal's anchors.
+def refusal_score(likeness: Mapping[str, float], reading: float) -> float:
+    """How much a request asks to be refused: ``likeness + (likeness - that of the nearest other) / 2 + reading``.
 
-    Letter by letter it must also be more alike to them than to all others: letters alone mislead more easily.
+    Measured on the training part of the demo bundle and on lists of harmful and harmless requests, the three together
+    tell what is refused from what only sounds like it ("how do I sharpen a knife") better than each alone.
+
+    Args:
+        likeness: to the nearest anchors of every template, by name.
+        reading: that of the refusal; 0 where likeness goes by letters.
     """
-    likeness = scores.get(REFUSAL)
-    if likeness is None:
-        return False
-    if how == "embeddings":
-        return likeness >= choosing.refuse_above
-    others = max((score for name, score in scores.items() if name != REFUSAL), default=-1.0)
-    return likeness >= choosing.refuse_above_letters and likeness >= others
+    own = likeness[REFUSAL]
+    others = max((value for name, value in likeness.items() if name != REFUSAL), default=own)
+    return own + (own - others) / 2.0 + reading
+
+
+def refuses(scores: Mapping[str, float], how: How, choosing: Choosing) -> bool:
+    """Whether a request is to be refused: the refusal's score is over its own threshold."""
+    least = choosing.refuse_above if how == "embeddings" else choosing.refuse_above_letters
+    return scores.get(REFUSAL, -1.0) >= least
 
 
 def choose(
@@ -54,7 +61,7 @@ def choose(
         choosing: the weights.
         refuse: the request is to be refused.
         phase, archetypes: of the request; `phase_given`: it stands in the request.
-        fallback: the choice where nothing is alike; the first template if None.
+        fallback: the choice where nothing is alike; the first template by name if None.
 
     Raises:
         ValueError: no templates.
@@ -63,11 +70,11 @@ def choose(
         raise ValueError("no templates to choose from")
     likeness = {name: scores.get(name, 0.0) for name in templates}
     if REFUSAL in templates and refuse:
-        return TemplateChoice(REFUSAL, likeness, f"likeness {likeness[REFUSAL]:.2f}, enough to refuse")
+        return TemplateChoice(REFUSAL, likeness, f"score {likeness[REFUSAL]:.2f}, enough to refuse")
     open_ = [name for name in templates if name != REFUSAL] or list(templates)
-    first = fallback if fallback in open_ else open_[0]
+    first = fallback if fallback in open_ else min(open_)
     total = dict(likeness)
-    reasons = {name: [f"likeness {value:.2f}"] for name, value in likeness.items()}
+    reasons = {name: [f"score {value:.2f}"] for name, value in likeness.items()}
     for name in open_:
         template = templates[name]
         if phase is not None and phase in template.phases:

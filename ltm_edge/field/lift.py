@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ltm_edge.field.choose import REFUSAL, How, choose, refuses
+from ltm_edge.field.choose import REFUSAL, How, choose, refusal_score, refuses
 from ltm_edge.field.state import FieldState
 from ltm_edge.field.vectors import Anchors, Embedder, Kind, KnownScene, Vector, unit
 from ltm_edge.field.wishes import wish
@@ -53,7 +53,8 @@ class Reading:
         vector: its embedding, float32 [dim] of length 1; None where nothing embeds it.
         phase: myth, drama, logic or irony.
         archetypes: ids (a given one that has no id: its name), most telling first.
-        templates: score of each template by its anchors, that of the field mixed in; the refusal's is a likeness.
+        templates: score of each template by its anchors, that of the field mixed in; the refusal's is on a scale
+            of its own (see :func:`refusal_score`).
         channels: how the field, as the request moves it, reads against each channel's anchors.
         refuse: it is like what is refused.
         goal, tension, centre: None where neither given nor found.
@@ -160,7 +161,7 @@ class Lift:
             goal=goal,
             tension=tension,
             centre=centre,
-            weight=pvq.weight if pvq.goal is not None else 1.0,
+            weight=pvq.weight if pvq.goal is not None else self._field.dynamics.wish,
             goal_vector=None if goal is None or vector is None else self._embedded(goal.value, lang),
             how=how,
         )
@@ -182,7 +183,8 @@ class Lift:
             refuse=reading.refuse,
             phase=reading.phase.value if reading.phase.source != "default" else None,
             phase_given=reading.phase.source == "given",
-            archetypes=reading.archetype_ids,
+            # An inferred archetype comes from the same vector as the score and adds nothing to it; a given one does.
+            archetypes=[one.value for one in reading.archetypes if one.source == "given"],
             fallback=self._fallback,
         )
 
@@ -208,17 +210,16 @@ class Lift:
         return anchors.reading(vector)
 
     def _templates_by(self, vector: Vector | None, text: str, lang: str) -> dict[str, float]:
-        """Scores of the templates, in which letters have a say beside meaning; for the refusal, likeness as such."""
+        """Scores of the templates by the request alone, in which letters have a say beside meaning."""
         scores = self._scores("template", vector, text, lang)
-        if vector is None:
-            return scores
-        choosing = self._field.choosing
-        letters = self._likeness("template", None, text, lang, choosing.nearest)
-        likeness = self._likeness("template", vector, text, lang, _NEAREST_REFUSALS)
-        return {
-            name: value + (likeness[name] if name == REFUSAL else choosing.letters * letters[name])
-            for name, value in scores.items()
-        }
+        reading = 0.0 if vector is None else scores.get(REFUSAL, 0.0)
+        if vector is not None:
+            choosing = self._field.choosing
+            letters = self._likeness("template", None, text, lang, choosing.nearest)
+            scores = {name: value + choosing.letters * letters[name] for name, value in scores.items()}
+        if REFUSAL in scores:
+            scores[REFUSAL] = refusal_score(self._likeness("template", vector, text, lang, _NEAREST_REFUSALS), reading)
+        return scores
 
     def _leaning(self, templates: Mapping[str, float], meaning: Vector | None, lang: str) -> dict[str, float]:
         """Scores of the templates with where the field stands mixed in."""

@@ -32,6 +32,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 # Of the map behind `AnchorSet.reading`: from 1 to 100 it reads the demo bundle's training part equally well.
 _RIDGE = 10.0
 _USUAL = 0.1
+_KEPT = 8  # files in the cache
 
 Kind: TypeAlias = Literal["template", "channel", "archetype", "phase", "scene"]
 KINDS: tuple[Kind, ...] = ("template", "channel", "archetype", "phase", "scene")
@@ -261,6 +262,9 @@ def _embedded(embedder: Embedder, texts: list[str], cache: Path | None) -> npt.N
     try:
         cache.mkdir(parents=True, exist_ok=True)
         write_atomic(file, stream.getvalue())
+        # Every change of an anchor, and every embedder, leaves a file behind.
+        for old in sorted(cache.glob("*.npy"), key=lambda one: one.stat().st_mtime_ns)[:-_KEPT]:
+            old.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("%s: anchors can't be kept: %s; they are embedded again next time", file, error)
     return vectors

@@ -148,6 +148,7 @@ class Dynamics:
     gravity: Fraction = 0.05
     capture: Fraction = 0.25
     reached: Fraction = 0.6
+    wish: Fraction = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Routes:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     steps: Annotated[Whole, Field(ge=0, le=16)] = 2
-    damping: Fraction = 0.5
+    damping: Fraction = 0.2
     prior: Fraction = 0.05
 
 
@@ -171,7 +172,7 @@ class Choosing:
     phase: Fraction = 0.1
     phase_inferred: Fraction = 0.02
     archetype: Fraction = 0.02
-    refuse_above: Fraction = 0.55
+    refuse_above: Fraction = 0.57
     refuse_above_letters: Fraction = 0.3
     archetypes: Annotated[Whole, Field(ge=0, le=8)] = 2
     archetype_above: Fraction = 0.1

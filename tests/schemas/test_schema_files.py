@@ -48,6 +48,9 @@ field:
   archetypes:
     initiator: {anchors: ["beginning something"], names: {ru: "инициатор"}}
     inner_child: {anchors: {ru: ["детство"]}}
+  phases: {myth: {anchors: ["something begins"]}}
+  wishes: {en: [I want to]}
+  dynamics: {gravity: 0.2}
 """
 
 CURRICULUM = """\
@@ -106,7 +109,20 @@ def test_field() -> None:
     assert isinstance(will, WillZone)
     assert (field.links[0].source, field.links[0].target, field.links[0].weight) == ("memory", "poet", 0.4)
     assert field.archetype_names("ru") == {"initiator": "инициатор", "inner_child": "inner child"}
+    assert field.phases["myth"].anchors == {"en": ("something begins",)}
+    assert field.wishes == {"en": ("I want to",)}
+    assert (field.dynamics.gravity, field.dynamics.rate, field.decay) == (0.2, 0.5, 0.9)
     assert pickle.loads(pickle.dumps(field)) == field
+
+
+def test_the_packaged_field_says_what_is_built_in() -> None:
+    text = (Path(__file__).parents[2] / "ltm_edge" / "overlay" / "field_architecture.yaml").read_text("utf-8")
+    field = parse_field(text)
+    built_in = parse_field("field: {version: 1, zones: {memory: {kind: memory}}}")
+    assert (field.dynamics, field.routes, field.choosing) == (built_in.dynamics, built_in.routes, built_in.choosing)
+    assert built_in.decay == 0.0
+    for part in (field.dynamics, field.routes, field.choosing):
+        assert all(f"    {key}: " in text for key in part.__slots__)
 
 
 def test_curriculum() -> None:
@@ -211,6 +227,31 @@ field:
         parse_field,
         "field: {version: 1, zones: {will: {kind: will}}, links: [{from: wil, to: will, weight: 1}]}",
         ["1:59: field.links[0].from: no zone named 'wil'; did you mean 'will'?"],
+    ),
+    (
+        parse_field,
+        """\
+field:
+  version: 1
+  zones: {poet: {kind: channel, archetypes: {sage: 2}}}
+  phases: {mith: {anchors: {en: [x]}}}
+  dynamics: {rate: 2, gravitation: 1}
+  routes: {steps: 17}
+  choosing: {nearest: 0}
+""",
+        [
+            "3:46: field.zones.poet.archetypes.sage: found 2; must be at most 1",
+            "4:12: field.phases.mith: ",
+            "5:14: field.dynamics.rate: found 2; must be at most 1",
+            "5:23: field.dynamics.gravitation: unknown key; did you mean 'gravity'?",
+            "6:12: field.routes.steps: found 17; must be at most 16",
+            "7:14: field.choosing.nearest: found 0; must be at least 1",
+        ],
+    ),
+    (
+        parse_field,
+        "field: {version: 1, zones: {poet: {kind: channel, archetypes: {sag: 1}}}, archetypes: {sage: {}}}",
+        ["1:64: field.zones.poet.archetypes.sag: no archetype named 'sag'; did you mean 'sage'?"],
     ),
     (
         parse_curriculum,
