@@ -131,6 +131,8 @@ class TurnPlanner:
         directives = oriented.directives(self._bundle.field) if inputs else []
         entropy = oriented.routing.entropy if oriented.routing is not None else None
         why = convened(overlay.consilium, entropy, settings.council)
+        if why and len(self._bundle.field.channels) < 2:
+            why, notices = "", (*notices, "no consilium is held: it takes two channels, and the field has fewer")
         mixable = {key: getattr(order.sampling, key) for key in _MIXED if key not in own}
         mixed = self.orienter.sampling(mixable, oriented) if inputs else {}
         planned = replace(
@@ -175,19 +177,19 @@ class TurnPlanner:
     ) -> tuple[Seat, ...]:
         """The channels of a consilium: each with its own directive and sampling, all under the turn's adapters.
 
-        So they differ by directive only, and can share their batches.
+        So they differ by directive only, and can share their batches. Where nothing was routed all are alike.
         """
-        if oriented.routing is None:
-            return ()
         limits, lang = self._bundle.overlay.consilium, oriented.lifted.lang
+        routing = oriented.routing
+        weights = routing.raw if routing is not None else dict.fromkeys(self._bundle.field.channels, 1.0)
         seats = []
-        for number, name in enumerate(seated(oriented.routing.raw, limits.channels)):
+        for number, name in enumerate(seated(weights, limits.channels)):
             zone = self._bundle.field.channels[name]
             words = zone.directive.get(lang) or zone.directive.get("en", "")
             own = {key: value for key, value in zone.sampling.to_dict().items() if key in mixable}
             sampling = replace(_with(base, own), seed=(base.seed + number) % MAX_SEED)
             seats.append(Seat(name, composer.manner([(words, 1.0)], lang) if words else "", sampling))
-        return tuple(seats) if len(seats) > 1 else ()
+        return tuple(seats)
 
     def _mix(self, oriented: Oriented, *, forced: bool) -> AdapterMix | None:
         """The adapters of the channels that have weight, as one mix; None: nothing acts on the base."""

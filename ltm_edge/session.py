@@ -397,14 +397,14 @@ class Session:
                     self._known,
                     self._dropped,
                 )
+                self._speed = plan.order.budget.speed or self._speed
+                self._known, self._dropped = outcome.known, outcome.dropped
+                reply = self._accept(outcome, plan, settings, seed, tell, replaces_last=replaces_last)
             except BaseException:
-                # The reader of the stream failed, or Ctrl-C: what was written so far is kept.
+                # A reader of the stream or of the events failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:
                     self._keep_part("".join(written), plan, settings)
                 raise
-            self._speed = plan.order.budget.speed or self._speed
-            self._known, self._dropped = outcome.known, outcome.dropped
-            reply = self._accept(outcome, plan, settings, seed, tell, replaces_last=replaces_last)
             turn = Turn(
                 request=plan.order.pvq.text,
                 document=reply.document,
@@ -481,8 +481,8 @@ class Session:
             if scene is not None and outcome.refused is None:
                 settled = self._planner.orienter.settle(plan.oriented, scene.resonance_center)
         trace.update(plan.oriented.to_trace(settled))
-        if "routing" in trace:
-            trace["routing"]["manner"] = outcome.manner
+        if outcome.manner or "routing" in trace:
+            trace.setdefault("routing", {})["manner"] = outcome.manner
         if plan.remembering is not None:
             tell(Stage("store"))
             self._remember(plan, outcome, settings, self._history[-1] if replaces_last else None)
@@ -543,7 +543,10 @@ class Session:
 
     def _keep_part(self, document: str, plan: Plan, settings: Settings) -> None:
         """Keep what was written of an answer that an exception ended. The field stays where it was."""
-        order = plan.order
+        order, manner = plan.order, plan.order.seats[0].manner if plan.order.seats else plan.order.manner
+        oriented = plan.oriented.to_trace(plan.before)
+        if manner:
+            oriented.setdefault("routing", {})["manner"] = manner
         self._history.append(
             Turn(
                 request=order.pvq.text,
@@ -556,7 +559,7 @@ class Session:
                     "request": order.pvq.to_dict(),
                     "template": dict(plan.chosen),
                     "lang": order.lang,
-                    **plan.oriented.to_trace(plan.before),
+                    **oriented,
                     **({"memory": plan.reminder.trace} if plan.reminder.trace else {}),
                 },
             )
@@ -570,7 +573,9 @@ class Session:
             left = {"recalled": [], "text": "", "tokens": 0}
             reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
         memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
-        if outcome.scene is not None and outcome.refused is None and settings.memory == "on":
+        if outcome.refused is not None and replaced is not None and settings.memory == "on":
+            notices = remembering.drop(replaced)  # the answer that the refusal takes the place of
+        elif outcome.scene is not None and outcome.refused is None and settings.memory == "on":
             judged = outcome.loop.best.judged
             memory, notices = remembering.store(
                 reminder,

@@ -63,6 +63,13 @@ def thinking_bundle(demo_path: Path) -> Iterator[Bundle]:
 
 
 @pytest.fixture(scope="session")
+def quick_bundle(demo_path: Path) -> Iterator[Bundle]:
+    """The demo model in a small context, on one thread: the soonest to answer a short prompt on a busy machine."""
+    with Bundle.open(demo_path, ctx=1024, threads=1) as bundle:
+        yield bundle
+
+
+@pytest.fixture(scope="session")
 def demo_model(demo_bundle: Bundle) -> LoadedModel:
     return demo_bundle.model
 

@@ -22,11 +22,17 @@ PLAIN: dict[str, Any] = {
 
 def overlay_folder(folder: Path, changes: Mapping[str, Any]) -> Path:
     """A folder with the packaged switchboard, changed; the other files stay the packaged ones."""
-    config = yaml.safe_load(packaged_documents()["ltm_overlay_config.yaml"])
-    _merge(config["ltm_overlay"], changes)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ltm_overlay_config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), "utf-8")
+    (folder / "ltm_overlay_config.yaml").write_text(switchboard(changes), "utf-8")
     return folder
+
+
+def switchboard(*changes: Mapping[str, Any]) -> str:
+    """The text of the packaged switchboard, changed."""
+    config = yaml.safe_load(packaged_documents()["ltm_overlay_config.yaml"])
+    for one in changes:
+        _merge(config["ltm_overlay"], one)
+    return yaml.safe_dump(config, allow_unicode=True)
 
 
 def _merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -265,6 +265,8 @@ def _council(chat: Chat, rest: str) -> None:
     from ltm_edge.explain_thinking import council_lines
 
     lines = council_lines(_last_trace(chat))
+    if not lines and rest:  # why there is none stands among the answer's notices
+        return
     if not lines:
         raise InputError("the last answer had one draft; /council TEXT asks with several, /set council on always does")
     print_lines(["", *lines] if rest else lines)

@@ -74,9 +74,9 @@ class AnswerView:
         if drawn is not None:
             self.end_line()
             console.write_out(drawn + console.dim("(/image FILE writes it as SVG)") + "\n")
-            return
-        text = console.printable(reply.text).rstrip("\n")
-        shown = self._shown.rstrip("\n")
+            text = shown = ""
+        else:
+            text, shown = console.printable(reply.text).rstrip("\n"), self._shown.rstrip("\n")
         if text and text != shown:
             if shown and text.startswith(shown):
                 self._text(reply.text[len(shown) :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ltm_edge.errors import LtmError
 from ltm_edge.loop.scene_decoder import Draft
 from ltm_edge.loop.self_loop import JudgedDraft
 from ltm_edge.schemas.overlay import Consilium as ConsiliumLimits
 
 __all__ = ["Council", "Seat", "convened", "disagreements", "seated", "wills"]
+
+_log = logging.getLogger(__name__)
 
 _WILL = 0.2  # share of the will in a draft's rank; the critics have the rest
 
@@ -115,7 +119,9 @@ def disagreements(drafts: Sequence[Draft], embed: Embed | None) -> list[float | 
     found: list[float | None] = [None] * len(drafts)
     if embed is None or len(whole) < 2:
         return found
-    vectors = embed([draft.scene.response for draft in drafts if draft.scene is not None])
+    vectors = _vectors(embed, [draft.scene.response for draft in drafts if draft.scene is not None])
+    if vectors is None:
+        return found
     likeness = vectors @ vectors.T
     np.fill_diagonal(likeness, -np.inf)
     for row, i in enumerate(whole):
@@ -129,8 +135,20 @@ def wills(drafts: Sequence[Draft], will: Vectors | None, embed: Embed | None) ->
     whole = [i for i, draft in enumerate(drafts) if draft.scene is not None]
     if embed is None or will is None or not whole:
         return found
-    centres = embed([draft.scene.resonance_center for draft in drafts if draft.scene is not None])
+    centres = _vectors(embed, [draft.scene.resonance_center for draft in drafts if draft.scene is not None])
     length = float(np.linalg.norm(will))
+    if centres is None or centres.shape[1:] != will.shape or length == 0.0:
+        return found
     for row, i in enumerate(whole):
-        found[i] = float(centres[row] @ will) / length if length > 0 else 0.0
+        found[i] = float(centres[row] @ will) / length
     return found
+
+
+def _vectors(embed: Embed, texts: Sequence[str]) -> Vectors | None:
+    """Vectors of the texts, float32 [n, dim]; None where that fails: what can't be measured must not cost a draft."""
+    try:
+        vectors = embed(texts)
+    except LtmError as error:
+        _log.warning("drafts are not compared by meaning: %s", error)
+        return None
+    return vectors if np.isfinite(vectors).all() else None

@@ -71,7 +71,7 @@ class Oriented:
         lifted: the request in the field.
         state: the field after recalled scenes have pulled at it.
         routing: the channels' weights; None: nothing was routed.
-        space: the embedder's id.
+        space: the embedder's id; empty where the field has no vectors.
         ms: milliseconds that routing took.
     """
 
@@ -180,7 +180,8 @@ class Orienter:
             active = self._active(lifted, pull)
             archetypes = reading.archetype_ids if reading is not None else ()
             routing = self._router().route(likeness, active, archetypes, override)
-        return Oriented(lifted, state, routing, self._space(), (time.perf_counter() - start) * 1000)
+        placed = state.meaning is not None or state.will is not None  # else the embedder needn't even be loaded
+        return Oriented(lifted, state, routing, self._space() if placed else "", (time.perf_counter() - start) * 1000)
 
     def settle(self, oriented: Oriented, centre: str) -> FieldState:
         """The field after an answer was accepted: its will reached, or a little weaker."""

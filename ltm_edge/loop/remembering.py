@@ -205,6 +205,14 @@ class Remembering:
         if added is not None:
             self._memory.forget(added)
 
+    def drop(self, turn: Any) -> tuple[str, ...]:
+        """Forget the scene that a turn added; sentences for the user where that fails."""
+        try:
+            self.take_back(turn)
+        except LtmError as error:
+            return (f"memory: the scene of the answer before was not forgotten: {error}",)
+        return ()
+
     def added_by(self, turn: Any) -> int | None:
         """Id of the scene that a turn added to this memory; None if it added none."""
         stored = _part(turn).get("stored")

@@ -73,7 +73,9 @@ def remark(loop: LoopResult, phrases: LanguagePrompts, wanted: str) -> str:
         loop: the drafts with their verdicts.
         wanted: ``always``, ``never``, or ``auto``: only where they objected to something.
     """
-    if wanted == "never" or loop.best.draft.scene is None or not any(one.judged.verdicts for one in loop.tried):
+    if wanted == "never" or loop.cancelled or loop.best.draft.scene is None:
+        return ""
+    if not any(one.judged.verdicts for one in loop.tried):
         return ""
     words = phrases.remark
     against = [verdict for verdict in loop.tried[0].judged.verdicts if not verdict.passed]

@@ -50,7 +50,7 @@ class LoopResult:
         """The loop as it stands in a turn's trace; the verdicts of each draft stand in the order of the passes."""
         return {
             "passes": len(self.tried),
-            "accepted": self.tried.index(self.best),
+            "accepted": next(i for i, one in enumerate(self.tried) if one is self.best),
             "why": self.why,
             "judged": [one.judged.to_trace() for one in self.tried],
         }
@@ -115,7 +115,7 @@ class SelfLoop:
         Args:
             first: the draft to begin with.
             revise: writes the next draft of the one before; None where the budget holds none.
-            stopped: why no further pass may begin; empty: it may.
+            stopped: why no further pass may begin; empty: it may. ``cancelled`` outweighs that a draft is good enough.
         """
         tried = [first]
         best, last, depth = first, first, 0

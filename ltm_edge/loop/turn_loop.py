@@ -166,6 +166,8 @@ class TurnLoop:
         self._decoder.check_room(template, order.lang, order.max_tokens)
         turn = _Turn(self._decoder, self._panel, self._prober, order, template, composer, history, known, dropped)
         turn.begin()
+        if stopped():  # what was stopped before this may have been something else, such as reading the head
+            self._decoder.writer.cancel()
         council: Council | None = None
         if turn.seats:
             on_event(Stage("council", ", ".join(seat.channel for seat in turn.seats)))
@@ -187,10 +189,10 @@ class TurnLoop:
 
         loop = SelfLoop(limits, self._overlay.critics.recursia.max_depth).run(first, revise, halted)
         best = loop.best.draft
-        streamed = turn.streamed
-        if best is not streamed and best.scene is not None:
-            on_event(Replaced(best.document, _objections(first.judged) if best is not first.draft else "council"))
         cancelled = loop.cancelled
+        refused = None if cancelled else self._refusal(loop, order, template)
+        if best is not turn.streamed and best.scene is not None and refused is None:
+            on_event(Replaced(best.document, _objections(first.judged) if best is not first.draft else "council"))
         trace = turn.trace(chosen, loop, council)
         trace["ms_total"] = round((time.perf_counter() - start) * 1000, 1)
         return Outcome(
@@ -201,7 +203,7 @@ class TurnLoop:
             stop="cancelled" if cancelled and best.scene is not None else best.done.stop,
             trace=trace,
             loop=loop,
-            refused=None if cancelled else self._refusal(loop, order, template),
+            refused=refused,
             manner=turn.manner_of(best),
             known=turn.known_after(best),
             dropped=turn.prompt.dropped_turns,
@@ -350,7 +352,7 @@ class _Turn:
     def revise(self, last: JudgedDraft) -> JudgedDraft | None:
         """The draft again with the critics' questions: its scene is kept, its response written anew.
 
-        What the draft says again is copied from it; None if the budget doesn't hold it.
+        What the draft says again is copied from it; None if the budget or the context doesn't hold it.
         """
         order, lang = self._order, self._order.lang
         base, manner = self._base(last.draft)
@@ -363,6 +365,7 @@ class _Turn:
         try:
             prompt = self._fit(manner, self._composer.again(questions, lang))
         except ContextFull:
+            self._notices.append("the context has no room for the critics' questions: no revision was written")
             return None
         head = document_head(last.draft.document)
         room = order.budget.room(order.max_tokens)

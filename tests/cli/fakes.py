@@ -1,7 +1,7 @@
 """A bundle without a model: answers at once, stops when told, fails when asked to.
 
 Requests that begin with ``slow`` write half an answer and wait to be cancelled; ``fail`` raises; ``empty`` is
-cancelled before anything was written.
+cancelled before anything was written; ``revised`` is written anew; ``narrow`` leaves no room for a consilium.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FakeSession:
         self.memory: SceneMemory | None = None
         self.closed = False
         self._history = list(history)
-        self._settings = Settings().changed({**settings, "system": system})
+        self._settings = Settings().changed({**settings, "system": system}, field=FIELD)
         self._cancel = threading.Event()
         self._again = 0
 
@@ -146,7 +146,7 @@ class FakeSession:
             if self._settings.memory == "on" and not partial:
                 added = self.memory.add(Scene.from_yaml(document), text=text, session=self.name or "unnamed")
                 trace["memory"]["stored"] = {"id": added.id, "status": added.status}
-        if council == "on":
+        if council == "on" and not text.startswith("narrow"):
             trace["consilium"] = {
                 "why": "asked for",
                 "chosen": "poet",
