@@ -30,6 +30,7 @@ class Call:
 
     Attributes:
         name: of the method.
+        model: whose method it is.
         at: when it began, seconds of the performance counter.
         ms: milliseconds that it took.
         given: its first argument.
@@ -38,6 +39,7 @@ class Call:
     """
 
     name: str
+    model: Any
     at: float
     ms: float
     given: Any
@@ -91,7 +93,7 @@ class Watch:
             finally:
                 self._inside = False
             took = (time.perf_counter() - start) * 1000
-            self.calls.append(Call(name, start, took, given, options, result))
+            self.calls.append(Call(name, one, start, took, given, options, result))
             return result
 
         return call

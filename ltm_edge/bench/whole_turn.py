@@ -1,7 +1,7 @@
 """Cost of whole turns against the bare draft: the same prompt, the same seed, the same tokens, and nothing else.
 
-A turn is taken as the session makes it; then its own draft is written again by itself, behind the same cached
-beginning. Afterwards the turn is taken back, so that every round begins alike.
+A turn is taken as the session makes it; then its own draft is written again by itself, in another context that was
+given what the session's had cached of the prompt. The turn is taken back, so that every round begins alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from ltm_edge.bench.filled_memory import fill_memory
 from ltm_edge.bench.variants import variant
-from ltm_edge.bench.watch import Watch
+from ltm_edge.bench.watch import Call, Watch
 from ltm_edge.bundle import Bundle
 from ltm_edge.engine.decoder import Decoder
 from ltm_edge.loop.events import Stage
@@ -49,7 +49,6 @@ _TEMPLATE = "mirror"
 _BEFORE = "I have worked on the same book for nine years and I am afraid to finish it."
 _REQUESTS = (
     "Since the project was cancelled I feel like a failure and stay in bed until noon.",
-    "My sister got the flat and I have not spoken to her since the funeral.",
     "I want to leave the office and open a bakery, but the loan frightens me.",
 )
 _PROBE = Calibration(shift=0.0, slope=1.0, weight=0.25)  # what a bundle that is calibrated asks
@@ -65,6 +64,7 @@ class Whole:
         outside: milliseconds outside of the models.
         stages: milliseconds by stage.
         recalled: tokens that the memory put into the prompt.
+        revisions: that it had.
         bare: milliseconds per token of its first draft written by itself.
         same: whether that gave the same tokens.
     """
@@ -74,6 +74,7 @@ class Whole:
     outside: float
     stages: dict[str, float]
     recalled: int
+    revisions: int
     bare: float
     same: bool
 
@@ -144,7 +145,10 @@ class WholeTurns:
         rounds = [one for case in self.ways[way] for one in case.rounds]
         same = sum(one.same for one in rounds)
         text = f"{fmean(one.tokens for one in best):.0f}, {fmean(one.recalled for one in best):.0f} recalled"
-        return text if way == WAYS[2] else f"{text}, {same} of {len(rounds)} the same text"
+        if way == WAYS[2]:
+            return text
+        text += f", {same} of {len(rounds)} the same text"
+        return text if way == WAYS[0] else f"{text}, {sum(one.revisions for one in rounds)} revisions"
 
     def _bases(self, way: str) -> tuple[Case, ...]:
         return self.ways[WAYS[0] if way == WAYS[2] else way]
@@ -240,26 +244,37 @@ class _Turns:
             ms = (time.perf_counter() - start) * 1000
         stages = stages_of(reply, ms, (began[0] - start) * 1000, watch)
         session.settle()
+        written = watch.named("write_many")
+        alone, same = self._alone(written[0])
         session.undo()
-        written = watch.named("write_many")[0]
-        alone, same = self._alone(written.given[0], written.result[0], written.options.get("adapters"))
         return Whole(
             ms=ms,
-            tokens=max(len(done.tokens) for done in written.result),
+            tokens=max(len(done.tokens) for done in written[0].result),
             outside=ms - watch.ms,
             stages=stages,
             recalled=reply.trace["memory"]["tokens"],
+            revisions=len(written) - 1,
             bare=alone,
             same=same,
         )
 
-    def _alone(self, order: Any, done: Any, adapters: Any) -> tuple[float, bool]:
-        """The draft by itself behind what was cached before it: milliseconds per token; whether it is the same."""
+    def _alone(self, written: Call) -> tuple[float, bool]:
+        """The first draft by itself behind what was cached before it: milliseconds per token; whether it is the same.
+
+        The cached KV is the session's own: computed anew, in other batches, it would differ by roundings, and so would
+        the text.
+        """
+        order, done = written.given[0], written.result[0]
         self._bare.clear()
         if done.reused:
-            self._bare.commit(order.prompt[: done.reused])
+            cached = order.prompt[: done.reused]
+            data, count = written.model.save_state(cached)
+            if count == 0 or not self._bare.restore_state(cached[:count], data):
+                count = 0
+            if count < len(cached):
+                self._bare.commit(cached)
         start = time.perf_counter()
-        (alone,) = self._bare.write_many([order], adapters=adapters)
+        (alone,) = self._bare.write_many([order], adapters=written.options.get("adapters"))
         ms = (time.perf_counter() - start) * 1000
         return ms / max(len(alone.tokens), 1), bool(np.array_equal(alone.tokens, done.tokens))
 
