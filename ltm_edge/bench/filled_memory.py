@@ -57,8 +57,9 @@ class JoinedEmbedder:
         new = [part for part in dict.fromkeys(parts) if part not in self._known]
         if new:
             self._known.update(zip(new, self._embedder.embed(new), strict=True))
-        rows = np.stack([sum(self._known[part] for part in self._pairs.get(text, (text,))) for text in texts])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        rows: Floats = np.stack([sum(self._known[part] for part in self._pairs.get(text, (text,))) for text in texts])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
 
 
 def joined_scenes(
