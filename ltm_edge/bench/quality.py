@@ -371,6 +371,8 @@ def bench_quality(
         ways = [
             (name, stack.enter_context(variant(bundle, overlay))) for name, overlay in ways_of(bundle.overlay).items()
         ]
+        for _, varied in ways:
+            varied.embedder.covers("")  # loads it, so that no answer waits for it
         answers: dict[str, list[Answer]] = {name: [] for name, _ in ways}
         for place, request in enumerate(requests):
             progress(f"request {place + 1} of {len(requests)}: {request.id}")
