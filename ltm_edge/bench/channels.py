@@ -186,6 +186,7 @@ def _answered(bundle: Bundle, request: HeldOut, channel: str, seed: int, limit: 
         reply = session.send(
             request.text, lang=request.lang, channels=channel, council="off", seed=seed, max_tokens=limit
         )
+        session.settle()  # keeps what all conversations begin with, so that later ones needn't compute it
     return (reply.scene.response if reply.scene is not None else reply.text), not reply.partial
 
 

@@ -236,6 +236,7 @@ def _answered(bundle: Bundle, way: str, request: HeldOut, seed: int, limit: int 
             request.text, on_token=streamed.append, on_event=note, lang=request.lang, seed=seed, max_tokens=limit
         )
         seconds = time.perf_counter() - start
+        session.settle()  # keeps what all conversations begin with, so that later ones needn't compute it
     first = "".join(streamed)
     accepted = replaced[-1] if replaced else first
     trace = reply.trace

@@ -315,11 +315,12 @@ def measure_whole_turns(
         again = stack.enter_context(_turns(bundle, folder / "two", _again(overlay), bare, limit))
         ways = {WAYS[0]: (once, "off"), WAYS[1]: (again, "off"), WAYS[2]: (once, "on")}
         found: dict[str, list[list[Whole]]] = {way: [[] for _ in _REQUESTS] for way in ways}
-        for number in range(-1, rounds):  # the first warms masks, pages and caches, and is not kept
-            progress(f"whole turns, round {number + 1} of {rounds}" if number >= 0 else "whole turns, warming up")
-            for place, request in enumerate(_REQUESTS if number >= 0 else _REQUESTS[:1]):
+        progress("whole turns, warming up")
+        for turns in (once, again):  # masks, pages and caches are warm from here on
+            turns.take(_REQUESTS[0], 0, "off")
+        for number in range(rounds):
+            progress(f"whole turns, round {number + 1} of {rounds}")
+            for place, request in enumerate(_REQUESTS):
                 for way, (turns, council) in ways.items():
-                    one = turns.take(request, place + 1, council)
-                    if number >= 0:
-                        found[way][place].append(one)
+                    found[way][place].append(turns.take(request, place + 1, council))
     return WholeTurns(scenes, {way: tuple(Case(tuple(one)) for one in cases) for way, cases in found.items()})
