@@ -1,4 +1,4 @@
-"""Cost of the passes of a turn against one draft: drafts in parallel, critics, a revision, a second start.
+"""Cost of whole turns, and of a turn's passes against one draft: drafts in parallel, critics, a revision, a restart.
 
 All passes take turns within one run, round by round, so that whatever else the machine does falls on all of them alike.
 The best of the rounds counts.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.whole_turn import STAGES, WAYS, WholeTurns, measure_whole_turns
 from ltm_edge.engine.decoder import AdapterMix, Decoder, Order, Pass, Sampling
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.engine.state_files import StateFiles, StateKey
@@ -26,7 +27,7 @@ from ltm_edge.turn import Turn
 __all__ = ["TurnReport", "bench_turn"]
 
 _TEMPLATE = "mirror"
-_CTX = 2048
+_CTX = 4096
 _REQUEST = "I have worked on the same book for nine years and I am afraid to finish it."
 _ASK = "\nYes or no."  # said once: what questions have in common is computed once
 _QUESTIONS = (" Is it about what was asked?", " Do the poles differ?", " Is it kind?")
@@ -67,7 +68,8 @@ class TurnReport:
         threads: CPU threads.
         rounds: how often each pass was made.
         load_after: load averages at the end.
-        rows: the passes.
+        rows: the passes and whole turns.
+        stages: milliseconds of whole turns by way, then by stage.
     """
 
     machine: dict[str, Any]
@@ -76,6 +78,7 @@ class TurnReport:
     rounds: int
     load_after: list[float]
     rows: tuple[Row, ...]
+    stages: dict[str, dict[str, float]]
 
     def lines(self) -> list[str]:
         """The report for people."""
@@ -97,7 +100,14 @@ class TurnReport:
             f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
             "",
             render(["pass", "ms", "ratio", "of", "target", "tokens"], body),
+            "",
+            render(["stage, ms and share of the turn", *self.stages], [self._shares(name) for name in STAGES]),
         ]
+
+    def _shares(self, stage: str) -> list[str]:
+        """What one stage takes of each whole turn."""
+        cells = [f"{number(of[stage])} {of[stage] / sum(of.values()):4.0%}" for of in self.stages.values()]
+        return [stage, *cells]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -207,15 +217,17 @@ def bench_turn(
     rounds: int,
     limit: int = 200,
     threads: int | None = None,
+    scenes: int = 10_000,
     progress: Callable[[str], None] = lambda _: None,
 ) -> TurnReport:
-    """Measure the passes of a turn.
+    """Measure the passes of a turn, and whole turns.
 
     Args:
         path: a chat model; None: the demo model.
         rounds: how often each pass is made.
         limit: tokens that a draft may take.
         threads: CPU threads; None: one per core.
+        scenes: in the memory that whole turns recall from.
         progress: told what is being measured.
 
     Raises:
@@ -252,6 +264,7 @@ def bench_turn(
             passes.round(number_)
             _start(passes, number_)
             _adapters(passes)
+        whole = measure_whole_turns(bundle, rounds, limit, scenes, progress)
         best, notes = passes.best, passes.notes
         floor = best["floor 4"] / best["floor 1"]
         four = best["four drafts"] / best["one draft"]
@@ -273,6 +286,7 @@ def bench_turn(
                 notes["second start"],
             ),
             Row("change of adapters", best["adapters"], None, "", None, "a control vector on and off"),
+            *_whole_rows(whole, floor),
         )
         return TurnReport(
             machine=machine,
@@ -281,7 +295,37 @@ def bench_turn(
             rounds=rounds,
             load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
             rows=rows,
+            stages={way: whole.stages(way) for way in WAYS},
         )
+
+
+def _whole_rows(whole: WholeTurns, floor: float) -> tuple[Row, ...]:
+    """Whole turns, per token of the draft, against the same draft by itself.
+
+    Args:
+        whole: what was measured.
+        floor: four sequences over one, free.
+    """
+    full, revised, council = WAYS
+    of = "its bare draft"
+
+    def note(way: str, by: float = 1.0) -> str:
+        return f"{whole.note(way)}; median of rounds {number(whole.middle(way) / by)}"
+
+    return (
+        Row(f"bare draft after recall from {whole.scenes} scenes", whole.bare_ms(), None, "", None, whole.note(full)),
+        Row(full, whole.ms(full), whole.ratio(full), of, 1.25, note(full)),
+        Row(f"turn {revised}", whole.ms(revised), whole.ratio(revised), of, 1.8, note(revised)),
+        Row(
+            f"turn with a {council}",
+            whole.ms(council),
+            whole.ratio(council) / floor,
+            "bare draft x four sequences",
+            1.25,
+            note(council, floor),
+        ),
+        *(Row(f"outside the models, {way} (<= 30 ms)", whole.outside_ms(way), None, "", None) for way in WAYS),
+    )
 
 
 def _start(passes: _Passes, seed: int) -> None:

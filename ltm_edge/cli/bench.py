@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ltm_edge.bench.requests import HeldOut
 
 __all__ = ["bench"]
 
@@ -14,7 +17,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure masks, turns, memory, critics and more on this machine."""
+    """Measure masks, turns, answers, critics, memory and more on this machine."""
 
 
 @bench.command()
@@ -58,14 +61,18 @@ def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: i
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--tokens", type=click.IntRange(60, 400), default=200, show_default=True, help="Most of a draft.")
+@click.option("--scenes", type=click.IntRange(20, 100_000), default=10_000, show_default=True, help="In the memory.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def turn(file: str | None, rounds: int, tokens: int, threads: int | None, as_json: bool) -> None:
-    """Cost of a turn's passes: drafts in parallel, critics, a revision, a second start."""
+def turn(file: str | None, rounds: int, tokens: int, scenes: int, threads: int | None, as_json: bool) -> None:
+    """Cost of a turn: its passes, whole turns against the bare draft, the share of each stage.
+
+    Whole turns recall from a memory that is made for it, which takes some seconds.
+    """
     from ltm_edge.bench.turn import bench_turn
     from ltm_edge.models import resolve_model
 
-    report = bench_turn(resolve_model(file), rounds, tokens, threads, _progress)
+    report = bench_turn(resolve_model(file), rounds, tokens, threads, scenes, _progress)
     _print(report.to_dict() if as_json else report.lines())
 
 
@@ -223,6 +230,89 @@ def critics(model: str | None, triples: str | None, half: str, probe: bool, thre
                     progress=_progress,
                 )
     _print(report.to_dict() if as_json else report.lines())
+
+
+@bench.command()
+@click.argument("file", metavar="[GGUF]", required=False)
+@click.option("--requests", metavar="FILE", help="Requests to answer; by default the source's own 60.")
+@click.option("--tokens", type=click.IntRange(60, 4096), help="Most of a document; as the overlay says if not given.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--out", metavar="FILE", help="Write the report with all answers, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def quality(
+    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: str | None, as_json: bool
+) -> None:
+    """Quality of answers with routing and the self-loop on and off.
+
+    Every request is answered five times with the same seed, some seconds each: plainly, with routing, with the loop,
+    with both, and as the overlay says, which may hold consilia.
+    """
+    from ltm_edge.bench.quality import bench_quality
+    from ltm_edge.models import resolve_model
+
+    asked = _requests(requests, "quality")
+    _check_folder(out)
+    report = bench_quality(resolve_model(file), asked, threads, tokens, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+    _write(out, report.to_dict(answers=True))
+
+
+@bench.command()
+@click.argument("file", metavar="[GGUF]", required=False)
+@click.option("--requests", metavar="FILE", help="English requests to answer; by default the source's own 40.")
+@click.option("--tokens", type=click.IntRange(60, 4096), help="Most of a document; as the overlay says if not given.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
+@click.option("--out", metavar="FILE", help="Write the report with all answers, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def channels(
+    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: str | None, as_json: bool
+) -> None:
+    """Whether channels change what is written: a classifier tells their answers apart.
+
+    Each channel answers each request, some seconds each; by prompts only and, where the bundle has channel adapters,
+    by heads only and by both.
+    """
+    from ltm_edge.bench.channels import bench_channels
+    from ltm_edge.models import resolve_model
+
+    asked = _requests(requests, "channels")
+    _check_folder(out)
+    report = bench_channels(resolve_model(file), asked, threads, tokens, _progress)
+    _print(report.to_dict() if as_json else report.lines())
+    _write(out, report.to_dict(answers=True))
+
+
+def _requests(file: str | None, name: str) -> list[HeldOut]:
+    from pathlib import Path
+
+    from ltm_edge.bench.requests import find_requests, load_requests
+
+    return load_requests(Path(file) if file else find_requests(name))
+
+
+def _check_folder(out: str | None) -> None:
+    """Refuse a file that can't be written before anything is measured for it."""
+    from pathlib import Path
+
+    from ltm_edge.errors import InputError
+
+    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
+        raise InputError(f"{out}: can't be written: it is a folder, or there is none that it could lie in")
+
+
+def _write(out: str | None, result: dict[str, object]) -> None:
+    """Write a report to a file, if one is named."""
+    if out is None:
+        return
+    from pathlib import Path
+
+    from ltm_edge.errors import InputError
+    from ltm_edge.files import write_atomic
+
+    try:
+        write_atomic(Path(out), json.dumps(result, indent=2, ensure_ascii=False).encode())
+    except OSError as error:
+        raise InputError(f"{out}: can't be written: {error.strerror or error}") from None
 
 
 def _progress(what: str) -> None:

@@ -92,12 +92,67 @@ def test_decode_writes_every_request_in_every_way():
         assert report["summary"]["peak_memory_over_llama_cpp"] < 1.1
 
 
-def test_turn_compares_the_passes_of_a_turn():
-    report = figures("turn", "--rounds", "1", "--tokens", "60")
+def test_turn_compares_the_passes_of_a_turn_and_whole_turns():
+    report = figures("turn", "--rounds", "1", "--tokens", "110", "--scenes", "100")
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["four drafts, per step"]["ratio"] > 1
     assert rows["three critics"]["ratio"] > 0 and rows["change of adapters"]["ms"] > 0
     assert rows["second start to first token"]["note"].split()[0] != "0"
+    full, revised = rows["full turn"], rows["turn with one revision"]
+    assert full["ratio"] > 0 and full["note"].split(";")[0].endswith("2 of 2 the same text")
+    assert "2 of 2 the same text, 2 revisions" in revised["note"]
+    assert rows["turn with a consilium of four"]["ratio"] > 0
+    assert list(report["stages"]) == ["full turn", "with one revision", "consilium of four"]
+    for way, stages in report["stages"].items():
+        assert stages["draft"] > 0 and stages["recall"] > 0 and stages["store"] > 0, way
+        assert stages["critics: probe"] > 0 and stages["critics: embed"] > 0, way
+        assert (stages["revise"] > 0) == (way == "with one revision")
+
+
+@pytest.fixture
+def two_requests(tmp_path: Path) -> Path:
+    path = tmp_path / "requests.yaml"
+    requests = [
+        {"id": "boots", "lang": "en", "text": "My boots leak and the hike is on Saturday."},
+        {"id": "choir", "lang": "en", "text": "I sing in a choir and nobody hears me."},
+    ]
+    path.write_text(json.dumps({"requests": requests}), "utf-8")
+    return path
+
+
+def test_quality_answers_every_request_in_every_way(two_requests: Path, tmp_path: Path):
+    out = tmp_path / "report.json"
+    report = figures("quality", "--requests", str(two_requests), "--tokens", "110", "--out", str(out))
+    rows = {row["way"]: row for row in report["summaries"]}
+    assert list(rows) == ["plain", "routing", "loop", "routing, loop", "the overlay"]
+    for way, row in rows.items():
+        assert (row["answers"], row["complete"], row["valid"]) == (2, 1.0, 1.0), way
+        assert row["length"] > 0 and 0 < row["distinct2"] <= 1 and 0 <= row["repeated3"] < 1, way
+        assert -1 <= row["control"] <= 1 and row["seconds"] > 0, way
+    for way in ("plain", "routing"):
+        assert (rows[way]["revised"], rows[way]["refused"], rows[way]["council"]) == (0.0, 0.0, 0.0)
+    assert rows["plain"]["against_plain"]["similarity"]["mean"] == 0.0
+    answers = {(one["way"], one["request"]): one for one in json.loads(out.read_text("utf-8"))["answers"]}
+    assert len(answers) == 10
+    for name in ("boots", "choir"):
+        assert answers["plain", name]["shown"].startswith(answers["plain", name]["response"])
+        # Without routing the loop begins with the plain draft.
+        assert answers["loop", name]["first"] == answers["plain", name]["response"]
+        for way in rows:
+            one = answers[way, name]
+            assert one["kept"] or one["response"] == one["first"], (way, name)
+
+
+def test_channels_answer_every_request(two_requests: Path, tmp_path: Path):
+    out = tmp_path / "report.json"
+    report = figures("channels", "--requests", str(two_requests), "--tokens", "110", "--out", str(out))
+    assert report["channels"] == ["logician", "poet", "archetype", "ironist"]
+    (level,) = report["levels"]
+    assert level["name"] == "prompts only" and "no channel adapters" in report["note"]
+    assert sum(map(sum, level["told"]["confusion"])) == 8 and 0 < level["told"]["p"] <= 1
+    assert level["complete"] == 1.0 and level["alike"] == 0.0
+    (full,) = json.loads(out.read_text("utf-8"))["levels"]
+    assert {len(of) for of in full["responses"].values()} == {4}
 
 
 def test_convert_tells_speed_memory_and_what_opening_adds():
