@@ -17,9 +17,9 @@ LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("engine", "matcher"), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
-    (("models", "embedders", "overlay_set", "bundle", "session", "scene_memory"),),
-    (("store", "explain"), ("bench",)),
-    (("cli",), ("server",)),
+    (("models", "embedders", "overlay_set", "bundle", "session", "scene_memory", "aio"),),
+    (("store", "explain"), ("bench",), ("server",)),
+    (("cli",),),
 )
 # The package's own face: names only, loaded lazily.
 FACES = ("__init__", "__main__")
