@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ltm_edge.aio import AsyncSession
     from ltm_edge.bundle import Bundle
     from ltm_edge.errors import LtmError
     from ltm_edge.scene.pvq import Pvq
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `ltm-edge --help` must not pay for numpy, pydantic or the extension.
 _EXPORTS = {
+    "AsyncSession": "ltm_edge.aio",
     "Bundle": "ltm_edge.bundle",
     "LtmError": "ltm_edge.errors",
     "Pvq": "ltm_edge.scene.pvq",
@@ -33,7 +35,18 @@ _EXPORTS = {
     "Turn": "ltm_edge.turn",
 }
 
-__all__ = ["Bundle", "LtmError", "Pvq", "Reply", "Scene", "SceneMemory", "Session", "Turn", "__version__"]
+__all__ = [
+    "AsyncSession",
+    "Bundle",
+    "LtmError",
+    "Pvq",
+    "Reply",
+    "Scene",
+    "SceneMemory",
+    "Session",
+    "Turn",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
