@@ -1,8 +1,12 @@
 """ltm-edge: a local runtime that makes a language model answer through typed scenes.
 
->>> from ltm_edge import Bundle                                           # doctest: +SKIP
->>> with Bundle.open() as bundle, bundle.session() as session:            # doctest: +SKIP
-...     print(session.send("My garden keeps dying.").text)
+>>> from ltm_edge import Bundle
+>>> with Bundle.open() as bundle, bundle.session() as session:
+...     reply = session.send("My garden keeps dying.", seed=1)
+>>> reply.stop
+'eog'
+>>> reply.scene.response == reply.text
+True
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ltm_edge.aio import AsyncSession
+    from ltm_edge.aio import AsyncSession, AsyncStream
     from ltm_edge.bundle import Bundle
     from ltm_edge.errors import LtmError
     from ltm_edge.scene.pvq import Pvq
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 # Names are loaded on first use: `ltm-edge --help` must not pay for numpy, pydantic or the extension.
 _EXPORTS = {
     "AsyncSession": "ltm_edge.aio",
+    "AsyncStream": "ltm_edge.aio",
     "Bundle": "ltm_edge.bundle",
     "LtmError": "ltm_edge.errors",
     "Pvq": "ltm_edge.scene.pvq",
@@ -37,6 +42,7 @@ _EXPORTS = {
 
 __all__ = [
     "AsyncSession",
+    "AsyncStream",
     "Bundle",
     "LtmError",
     "Pvq",

@@ -24,6 +24,17 @@ _AGAIN_SECONDS = 0.02
 class AsyncSession:
     """A session for asyncio. Take it in one event loop; what is asked of it at once waits its turn.
 
+    >>> import asyncio
+    >>> from ltm_edge import AsyncSession, Bundle
+    >>> async def talk(bundle: Bundle) -> bool:
+    ...     async with AsyncSession(bundle.session()) as session:
+    ...         stream = session.stream("My garden keeps dying.", seed=1)
+    ...         document = "".join([piece async for piece in stream])
+    ...         return document == (await stream.reply()).document
+    >>> with Bundle.open() as bundle:
+    ...     asyncio.run(talk(bundle))
+    True
+
     Attributes:
         session: the session. Use it directly only while no call of this object runs, except for ``cancel``.
     """
