@@ -4,7 +4,8 @@ Usage: python tools/slim_wheel.py WHEEL FOLDER BUILD_TAG
 
 A wheel can't hold symbolic links, so each library stands in it three times: libllama.so, libllama.so.0 and
 libllama.so.0.5.0. The package opens the first, other libraries ask for the second, nothing asks for the third. Of back
-ends that are loaded by path only the first is wanted. Headers and CMake files stay: ltm-edge is built against it.
+ends that are loaded by path only the first is wanted. A second set in lib/ is there to link against: of it only the
+first names stay, and only of what ltm-edge links. Headers and CMake files stay.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ import sys
 import zipfile
 from pathlib import Path
 
-_FULL = re.compile(r"\.so\.\d+\.\d+.*$")
-_BACKEND = re.compile(r"libggml-cpu-[^/]*\.so\.\d+$")
+_UNWANTED = (
+    re.compile(r"\.so\.\d+\.\d+.*$"),
+    re.compile(r"libggml-cpu-[^/]*\.so\.\d+$"),
+    re.compile(r"^lib/[^/]*\.so\.\d+$"),
+    re.compile(r"^lib/lib(llama-common|mtmd)\."),
+)
 
 
 def unwanted(name: str) -> bool:
     """Whether a file of the wheel is a copy that nothing opens."""
-    return bool(_FULL.search(name) or _BACKEND.search(name))
+    return any(pattern.search(name) for pattern in _UNWANTED)
 
 
 def slim(wheel: Path, folder: Path, build: str) -> Path:

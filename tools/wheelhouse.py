@@ -34,7 +34,7 @@ CPU = {
 }
 # Back ends in files of their own have been tried on Linux only.
 DEFAULT_CPU = "dispatch" if sys.platform == "linux" else "avx2"
-COMMON = ("-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF", "-DCMAKE_INSTALL_RPATH=$ORIGIN")
+COMMON = ("-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF", "-DCMAKE_INSTALL_RPATH=$ORIGIN")
 
 
 def pinned() -> str:
@@ -101,17 +101,16 @@ def repair(wheel: Path, out: Path) -> Path:
     return new
 
 
-def sums(folder: Path, to: Path) -> None:
+def sums(folder: Path) -> None:
     """Write SBOM and SHA256SUMS of what is in ``folder``, wheels and source distributions."""
     import wheel_sbom
 
-    to.mkdir(parents=True, exist_ok=True)
     wheels = sorted(folder.glob("*.whl"))
-    sbom = to / "sbom.cdx.json"
+    sbom = folder / "sbom.cdx.json"
     sbom.write_text(wheel_sbom.sbom(wheels, ROOT), encoding="utf-8")
     files = [*wheels, *sorted(folder.glob("*.tar.gz")), sbom]
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    (to / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     for path in files:
         sys.stdout.write(f"{path.stat().st_size / 1e6:9.2f} MB  {path.name}\n")
     sys.stdout.writelines(lines)
@@ -124,7 +123,6 @@ def main() -> None:
     parser.add_argument("--cpu", choices=list(CPU), default=DEFAULT_CPU)
     parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--part", choices=["llama", "own", "sums"])
-    parser.add_argument("--sums-to", type=Path, help="folder of SHA256SUMS and the SBOM; OUT where none is given")
     parser.add_argument("--cmake-args", action="store_true", help="print what llama.cpp is compiled with, and leave")
     options = parser.parse_args()
     if options.cmake_args:
@@ -143,7 +141,7 @@ def main() -> None:
             for python in pythons(options.python):
                 build_own(out, Path(folder), python)
     if options.part in (None, "sums"):
-        sums(out, (options.sums_to or out).resolve())
+        sums(out)
 
 
 if __name__ == "__main__":

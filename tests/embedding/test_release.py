@@ -81,11 +81,12 @@ def test_actions_are_pinned_by_hash_and_jobs_may_do_no_more_than_they_need(path:
     for action in re.findall(r"uses: (.*)", text):
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
     workflow = yaml.safe_load(text)
+    may = {"publish": {"id-token"}, "release": {"contents", "id-token", "attestations"}}
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"] <= 120, name
         writes = {key for key, value in job.get("permissions", {}).items() if value == "write"}
-        assert writes <= ({"id-token", "attestations"} if name == "publish" else set()), name
+        assert writes <= may.get(name, set()), name
     assert "secrets." not in text and "pull_request_target" not in text
 
 
@@ -105,6 +106,9 @@ def wheel(folder: Path) -> Path:
         "llama_cpp/lib/libllama.so.0.5.0": b"llama",
         "llama_cpp/lib/libggml-cpu-haswell.so": b"cpu",
         "llama_cpp/lib/libggml-cpu-haswell.so.0": b"cpu",
+        "lib/libllama.so": b"llama",
+        "lib/libllama.so.0": b"llama",
+        "lib/libllama-common.so": b"common",
         "lib/cmake/llama/llama-config.cmake": b"set(LLAMA_VERSION      0.5.0-dev)\nset(LLAMA_BUILD_COMMIT 0c1e570)\n",
         "llama_cpp_python-0.3.36.dist-info/METADATA": b"Name: llama_cpp_python\nVersion: 0.3.36\nLicense: MIT\n",
         "llama_cpp_python-0.3.36.dist-info/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-linux_x86_64\n",
@@ -125,6 +129,7 @@ def test_a_slim_wheel_holds_what_is_opened_and_its_record_is_right(tmp_path: Pat
             "llama_cpp/lib/libllama.so",
             "llama_cpp/lib/libllama.so.0",
             "llama_cpp/lib/libggml-cpu-haswell.so",
+            "lib/libllama.so",
         ]
         assert b"Build: 1avx2" in archive.read("llama_cpp_python-0.3.36.dist-info/WHEEL")
         rows = list(csv.reader(io.StringIO(archive.read("llama_cpp_python-0.3.36.dist-info/RECORD").decode())))
