@@ -21,7 +21,7 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan wheelhouse test-wheels clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan wheelhouse test-wheels frozen clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -148,6 +148,11 @@ wheelhouse: env
 # The wheels in an empty environment with no compiler on the path: a chat turn, one libllama.
 test-wheels:
 	@$(PYTHON) tools/try_wheels.py wheelhouse
+
+# The example program with a bundle inside, packed by PyInstaller and started with an empty path: build/frozen/.
+frozen: env $(DEMO)
+	@$(BIN)/python -m pip install --quiet pyinstaller
+	$(BIN)/python examples/frozen/build.py $(DEMO) build/frozen
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -65,19 +65,22 @@ def check_cpu(core: ModuleType, folder: Path, wanted: str) -> None:
     Raises:
         ImportError: it needs some that this CPU doesn't have.
     """
-    path = folder / ("ggml-cpu.dll" if sys.platform == "win32" else "libggml-cpu.so")
+    # The library that is loaded already; its symbols include those of the back end that it needs. The back end itself
+    # would be loaded a second time by its path: a wheel holds it under two names.
+    path = folder / ("ggml-cpu.dll" if sys.platform == "win32" else "libggml.so")
     features = core.cpu_features()
-    if not features or not path.exists():  # can't be asked, or one of several back ends is chosen for the CPU
+    if not features or not path.exists():  # this machine can't be asked
         return
     library = ctypes.CDLL(str(path))
 
     def built_with(name: str) -> bool:
+        # Where back ends are files of their own there is no such function here: one is chosen that fits the CPU.
         return bool(getattr(library, f"ggml_cpu_has_{name}", int)())
 
     missing = missing_instructions(built_with, features)
     if missing:
         raise ImportError(
-            f"{path}: built for CPUs with {', '.join(missing)}, which this one doesn't have; build it here: "
+            f"{folder}: built for CPUs with {', '.join(missing)}, which this one doesn't have; build it here: "
             f"pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={wanted}"
         )
 

@@ -28,15 +28,17 @@ COLLECT = (
 )
 # Only for training, drawing and other programs' formats; ltm-edge does without.
 LEAVE_OUT = (
+    "accelerate",
+    "faiss",
+    "hf_xet",
+    "huggingface_hub",
+    "llama_cpp.server",
+    "peft",
+    "pytest",
+    "safetensors",
+    "tkinter",
     "torch",
     "transformers",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "faiss",
-    "pytest",
-    "tkinter",
-    "llama_cpp.server",
 )
 
 

@@ -97,11 +97,20 @@ def test_a_library_with_another_struct_is_refused(shim, name: str):
 
 
 def test_a_cpu_without_the_instructions_is_told_so_before_they_run():
-    if not core().cpu_features() or not (folder() / "libggml-cpu.so").exists():
+    if not core().cpu_features() or not (folder() / "libggml.so").exists():
         pytest.skip("this CPU can't be asked, or the back end is chosen for it")
     with pytest.raises(ImportError, match=r"built for CPUs with .*avx2.*--no-binary") as raised:
         check_cpu(SimpleNamespace(cpu_features=lambda: ["sse3", "ssse3"]), folder(), LLAMA_CPP_PYTHON)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_each_library_is_loaded_once():
+    code = "from ltm_edge.native import core; core(); print(open('/proc/self/maps').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(re.findall(r"/(lib(?:llama|ggml)[^/\s]*)$", done.stdout, re.MULTILINE))
+    names = [name.partition(".so")[0] for name in loaded]
+    assert "libllama" in names and len(names) == len(set(names)), loaded
 
 
 def test_missing_instructions():
