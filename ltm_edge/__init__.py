@@ -1,8 +1,12 @@
 """ltm-edge: a local runtime that makes a language model answer through typed scenes.
 
->>> from ltm_edge import Bundle                                           # doctest: +SKIP
->>> with Bundle.open() as bundle, bundle.session() as session:            # doctest: +SKIP
-...     print(session.send("My garden keeps dying.").text)
+>>> from ltm_edge import Bundle
+>>> with Bundle.open() as bundle, bundle.session() as session:
+...     reply = session.send("My garden keeps dying.", seed=1)
+>>> reply.stop
+'eog'
+>>> reply.scene.response == reply.text
+True
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ltm_edge.aio import AsyncSession, AsyncStream
     from ltm_edge.bundle import Bundle
     from ltm_edge.errors import LtmError
     from ltm_edge.scene.pvq import Pvq
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `ltm-edge --help` must not pay for numpy, pydantic or the extension.
 _EXPORTS = {
+    "AsyncSession": "ltm_edge.aio",
+    "AsyncStream": "ltm_edge.aio",
     "Bundle": "ltm_edge.bundle",
     "LtmError": "ltm_edge.errors",
     "Pvq": "ltm_edge.scene.pvq",
@@ -33,7 +40,19 @@ _EXPORTS = {
     "Turn": "ltm_edge.turn",
 }
 
-__all__ = ["Bundle", "LtmError", "Pvq", "Reply", "Scene", "SceneMemory", "Session", "Turn", "__version__"]
+__all__ = [
+    "AsyncSession",
+    "AsyncStream",
+    "Bundle",
+    "LtmError",
+    "Pvq",
+    "Reply",
+    "Scene",
+    "SceneMemory",
+    "Session",
+    "Turn",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

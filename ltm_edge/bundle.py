@@ -72,7 +72,12 @@ class Bundle:
     """A model together with the overlay that gives it a structure of thinking.
 
     A bundle may be shared between threads; each :class:`~ltm_edge.session.Session` of it belongs to one thread at a
-    time. Closing a bundle closes its sessions.
+    time. Closing a bundle closes its sessions. Several bundles may be open in one process.
+
+    >>> from ltm_edge import Bundle
+    >>> with Bundle.open(ctx=1024, threads=1) as bundle:
+    ...     bundle.model.n_ctx, "mirror" in bundle.templates, bundle.overlay_set.languages
+    (1024, True, ('en', 'ru'))
     """
 
     def __init__(

@@ -21,6 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from ltm_edge.native_check import check_build, check_cpu, check_release
+
 LLAMA_CPP_PYTHON = "0.3.36"
 """The release of llama-cpp-python that the extension is built against."""
 
@@ -83,12 +85,14 @@ def core() -> ModuleType:
     """The extension module, loaded on first use.
 
     Raises:
-        ImportError: it isn't built, or llama-cpp-python is missing or of another release; the message says which.
+        ImportError: it isn't built, llama-cpp-python is missing or isn't the one that it was built for, or this CPU
+            can't run it; the message says what to install.
     """
     folder = llama_lib_folder()
     remedy = f"pip install llama-cpp-python=={LLAMA_CPP_PYTHON}"
     if folder is None:
         raise ImportError(f"llama-cpp-python is not installed: {remedy}")
+    check_release(folder, LLAMA_CPP_PYTHON)
     try:
         _preload(folder)
         module = importlib.import_module("ltm_edge._core")
@@ -96,6 +100,9 @@ def core() -> ModuleType:
         raise ImportError("ltm-edge's extension is not built: pip install . (or: make build)") from error
     except (ImportError, OSError) as error:
         raise ImportError(f"ltm-edge's extension does not load with this llama.cpp ({error}): {remedy}") from error
+    check_build(module, folder, LLAMA_CPP_PYTHON)
+    check_cpu(module, folder, LLAMA_CPP_PYTHON)
+    module.load_backends(str(folder))
     module.ensure_backend()
     return module
 

@@ -45,6 +45,22 @@ Moment = datetime | float | int | None
 class SceneMemory:
     """The scene memory (резонансная память, фрактальная сцепка сцен) of one folder.
 
+    >>> import tempfile
+    >>> from ltm_edge import Scene, SceneMemory
+    >>> roses = Scene(
+    ...     actors=(("you", "gardener"),),
+    ...     tension="care vs fatigue",
+    ...     archetype=("gardener",),
+    ...     resonance_center="the roses by the wall",
+    ...     response="The roses by the wall want less water.",
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder, SceneMemory.open(folder) as memory:
+    ...     added = memory.add(roses, text="What do the roses want?")
+    ...     hits = memory.recall("yellow leaves on the roses")
+    ...     gone = memory.forget(added.id)
+    >>> added.status, hits[0].scene.scene == roses, len(gone.all)
+    ('added', True, 1)
+
     Attributes:
         folder: where it lies: the store of record, the index files (a cache), meta.json, integration_log.json.
         policy: the numbers it works by.

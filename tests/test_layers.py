@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 # From the lowest to the highest. A module may import from its own group and from those below; groups on one level
 # (field, memory, engine) don't import each other.
 LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("errors", "paths", "files", "hashes", "machine", "turn"), ("native",)),
+    (("errors", "paths", "files", "hashes", "machine", "turn"), ("native", "native_check")),
     (("scene", "schemas", "grammar"),),
     (("engine", "matcher"), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
-    (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory"),),
-    (("store", "explain", "explain_thinking"), ("bench",)),
-    (("cli",), ("server",)),
+    (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory", "aio"),),
+    (("store", "explain", "explain_thinking"), ("bench",), ("server",)),
+    (("cli",),),
 )
 # The package's own face: names only, loaded lazily.
 FACES = ("__init__", "__main__")

@@ -11,6 +11,7 @@
 #include "engine/backend.h"
 #include "engine/model.h"
 #include "grammar/mask_cache.h"
+#include "support/cpu.h"
 #include "support/error.h"
 
 namespace py = pybind11;
@@ -28,6 +29,12 @@ void bind_backend(py::module_& m) {
     m.def("devices", &list_devices, "Compute devices that llama.cpp sees.");
     m.def("system_info", &system_info, "CPU features and back ends that llama.cpp was built with.");
     m.def("llama_version", &llama_build, "Version of the loaded libllama.");
+    m.def("llama_mismatch", &llama_mismatch,
+          "What is wrong with the loaded libllama for this extension; empty where it is the right one.");
+    m.def("load_backends", &load_backends, py::arg("folder"),
+          "Load back ends that stand in files of their own; before everything else.");
+    m.def("cpu_features", &cpu_features, "Names of the vector instructions that this CPU and system have.");
+    m.attr("built_for") = LTM_LLAMA_CPP_PYTHON;
     m.def("supports_gpu_offload", &supports_gpu_offload);
     m.def("ensure_backend", &ensure_backend, "Initialise llama.cpp and take over its log.");
     m.def(

@@ -4,6 +4,8 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <deque>
 #include <mutex>
 
@@ -58,7 +60,54 @@ const char* type_name(enum ggml_backend_dev_type type) {
     }
 }
 
+#if defined(__x86_64__) || defined(_M_X64)
+// Bytes that `function` writes of the struct that it returns. On these machines a struct of more than 16 bytes is
+// returned through a pointer that stands before the first argument, so that it can be given room with a known filling.
+template <typename Struct>
+std::size_t size_there(Struct (*function)()) {
+    static_assert(sizeof(Struct) > 16);
+    using WithPointer = void* (*)(void*);
+    const auto call = reinterpret_cast<WithPointer>(reinterpret_cast<void (*)()>(function));
+    alignas(16) std::array<unsigned char, 4096> room;
+    std::size_t written = 0;
+    for (const unsigned char filling : std::array<unsigned char, 2>{0xA5, 0x5A}) {
+        room.fill(filling);
+        call(room.data());
+        const auto last = std::find_if(room.rbegin(), room.rend(), [&](unsigned char byte) { return byte != filling; });
+        written = std::max(written, static_cast<std::size_t>(room.rend() - last));
+    }
+    return (written + alignof(Struct) - 1) / alignof(Struct) * alignof(Struct);
+}
+#else
+template <typename Struct>
+std::size_t size_there(Struct (*)()) {
+    return sizeof(Struct);
+}
+#endif
+
+template <typename Struct>
+std::string size_mismatch(const char* name, Struct (*function)()) {
+    const std::size_t there = size_there(function);
+    if (there == sizeof(Struct)) return {};
+    return std::string(name) + " has " + std::to_string(there) + " bytes there and " + std::to_string(sizeof(Struct)) +
+           " in the extension";
+}
+
 }  // namespace
+
+std::string llama_mismatch() {
+    const std::string version = llama_version();
+    if (version != LTM_LLAMA_VERSION) {
+        return "libllama is " + version + ", the extension was built for " LTM_LLAMA_VERSION;
+    }
+    std::string found = size_mismatch("llama_model_params", llama_model_default_params);
+    if (found.empty()) found = size_mismatch("llama_context_params", llama_context_default_params);
+    return found;
+}
+
+void load_backends(const std::string& folder) {
+    if (ggml_backend_reg_count() == 0) ggml_backend_load_all_from_path(folder.c_str());
+}
 
 void ensure_backend() {
     static std::once_flag once;

@@ -20,7 +20,16 @@ struct Device {
     std::uint64_t memory_total;
 };
 
-// Initialises llama.cpp once and takes over its log. Idempotent and thread-safe; every other call here implies it.
+// What is wrong with the loaded libllama for this extension, in a few words; empty where it is the one that the
+// extension was built for. Compares its version and, where the calling convention tells, the sizes of its structs.
+[[nodiscard]] std::string llama_mismatch();
+
+// Loads back ends that stand in files of their own in `folder` (the CPU's in the variant for this machine), if libllama
+// brings none itself. llama.cpp would look for them beside the program and in the current folder, where anyone may have
+// put them. To be called before everything else; without such files it does nothing.
+void load_backends(const std::string& folder);
+
+// Initialises llama.cpp once and takes over its log. Idempotent and thread-safe; every other call below implies it.
 void ensure_backend();
 
 // Takes the log lines that have gathered since the last call. llama.cpp writes from any thread and must not wait for

@@ -164,9 +164,18 @@ def check_native(found: Mapping[str, object]) -> list[Check]:
         checks.append(Check("devices", printable(str(device.get("name"))), "ok", value))
     if not listed:
         checks.append(Check("devices", "none", "problem", "llama.cpp sees no device at all", _REINSTALL_LLAMA))
-    if not found.get("gpu_offload"):
+    if found.get("gpu_offload"):
+        checks.append(_gpu([str(d.get("name")) for d in listed if d.get("type") in ("gpu", "igpu")]))
+    else:
         checks.append(_cpu_only(shutil.which("nvidia-smi") is not None))
     return checks
+
+
+def _gpu(names: Sequence[str]) -> Check:
+    if names:
+        return Check("devices", "GPU", "ok", f"models go to {', '.join(printable(name) for name in names)}")
+    remedy = "install the GPU's driver, or a newer one; docs/gpu.md says more"
+    return Check("devices", "GPU", "note", "this llama.cpp can use a GPU, and sees none", remedy)
 
 
 def _cpu_only(nvidia: bool) -> Check:

@@ -34,6 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
+    "stdio": (
+        "ltm_edge.cli.stdio",
+        "stdio",
+        "Serve programs in other languages: JSON-RPC over stdin and stdout.",
+    ),
     "bench": (
         "ltm_edge.cli.bench",
         "bench",

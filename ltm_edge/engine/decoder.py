@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
+from ltm_edge.engine.process import same_process
 from ltm_edge.native import core, forward_log
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ class Decoder:
         Raises:
             As :meth:`write`; ContextFull also where prompts and answers together exceed the context.
         """
+        same_process()
         native = core()
         requests = []
         for order in orders:
@@ -320,6 +322,7 @@ class Decoder:
         Returns:
             One result for each request; none if it was cancelled.
         """
+        same_process()
         try:
             results = self._context.score(
                 [(prompt, list(continuations)) for prompt, continuations in requests], self._state(adapters)
@@ -336,6 +339,7 @@ class Decoder:
 
         :meth:`cancel` stops it; what was computed until then stays.
         """
+        same_process()
         try:
             done = self._context.commit(tokens)
         finally:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.engine.options import default_threads
+from ltm_edge.engine.process import same_process
 from ltm_edge.errors import EngineError
 from ltm_edge.hashes import file_sha256
 from ltm_edge.native import core, forward_log
@@ -97,6 +98,7 @@ class Embedder:
             ModelError: llama.cpp can't load it, or it has no weights, or it can't embed.
             InputError: no such pooling.
         """
+        same_process()
         native = core()
         wanted = native.ModelOptions()
         wanted.path = str(path)
@@ -123,6 +125,7 @@ class Embedder:
 
     def embed_all(self, texts: Sequence[str]) -> Embedded:
         """As :meth:`embed`, with what it took and how many texts were cut."""
+        same_process()
         try:
             vectors, tokens, cut, batches = self._open.embed([self._bytes(text) for text in texts])
         finally:

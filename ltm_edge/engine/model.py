@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gguf_tools.summary import parameter_count
 from ltm_edge.engine.offload import DeviceInfo, ModelFacts, OffloadPlan, plan_offload
 from ltm_edge.engine.options import DEFAULT_CTX, EngineOptions, default_threads
+from ltm_edge.engine.process import same_process
 from ltm_edge.errors import ModelError
 from ltm_edge.grammar.vocab_cache import cached_vocab
 from ltm_edge.native import core, forward_log
@@ -63,6 +64,7 @@ class LoadedModel:
     @classmethod
     def load(cls, path: Path, options: EngineOptions, facts: ModelFacts, n_ctx_train: int) -> LoadedModel:
         """Load the weights. Raises ModelError where llama.cpp refuses, InputError for an unknown device."""
+        same_process()
         native = core()
         notices: list[str] = []
         n_ctx = options.ctx if options.ctx is not None else min(DEFAULT_CTX, n_ctx_train or DEFAULT_CTX)

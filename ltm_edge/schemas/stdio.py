@@ -1,0 +1,519 @@
+"""The messages of `ltm-edge stdio`: parameters and result of every method, and the notifications.
+
+docs/stdio.schema.json is made of these records; requests are checked against them as they come in. What they hold is
+protocol version 1: keys and methods may be added to it, nothing may be taken away or change its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field, Strict
+
+from ltm_edge.errors import Problem, SchemaError
+from ltm_edge.schemas.check import STRICT, Flag, Whole, check_record
+from ltm_edge.schemas.yaml import YamlDocument
+
+__all__ = [
+    "METHODS",
+    "NOTIFICATIONS",
+    "PROTOCOL",
+    "AddResult",
+    "CancelParams",
+    "CancelResult",
+    "ChainResult",
+    "CloseParams",
+    "ConsolidateParams",
+    "EditParams",
+    "ExportResult",
+    "FileParams",
+    "ForgetParams",
+    "ForgetResult",
+    "GetResult",
+    "ImportParams",
+    "ImportResult",
+    "InspectParams",
+    "InspectResult",
+    "Link",
+    "ListParams",
+    "MemoryAddParams",
+    "Method",
+    "NoticeParams",
+    "OpenParams",
+    "OpenResult",
+    "PinParams",
+    "RecallParams",
+    "RecallResult",
+    "Recalled",
+    "SceneParams",
+    "ScenesResult",
+    "SendParams",
+    "SendResult",
+    "SessionParams",
+    "ShutdownParams",
+    "StatsResult",
+    "Stored",
+    "TokenParams",
+    "VerifyResult",
+    "check_params",
+]
+
+PROTOCOL = 1
+MAX_VALUES = 512
+"""Values that parameters may hold in all; each may have something wrong with it that has to be said."""
+
+RequestId = str | int | float | None
+SessionId = Annotated[str, Field(max_length=64, description="what open returned")]
+Form = Literal["auto", "text", "yaml", "json", "image", "refusal"]
+Level = Literal["scene", "arc", "saga"]
+SceneObject = Annotated[Mapping[str, Any], Field(description="a scene with the keys of scene.yaml")]
+SceneReference = Annotated[
+    Annotated[int, Strict()] | str, Field(description="a scene's id, its uid, or the beginning of its uid")
+]
+SettingValue = Annotated[float, Strict()] | Annotated[int, Strict()] | str | None
+
+SettingValues = Annotated[Mapping[str, SettingValue], Field(description="such as temperature, max_tokens, seed")]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParams:
+    """Load a bundle or a GGUF file (once for all sessions that ask for it alike) and start a conversation."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    protocol: Annotated[Whole, Field(ge=1, description="version that the client speaks; newer ones are refused")] = 1
+    bundle: Annotated[str | None, Field(description="path; null: the demo model")] = None
+    overlay: Annotated[str | None, Field(description="folder with an overlay instead of the bundle's own")] = None
+    gpu_layers: Annotated[Whole, Field(ge=0)] | Literal["auto", "all"] = "auto"
+    device: str | None = None
+    threads: Annotated[Whole, Field(ge=1, le=1024)] | None = None
+    ctx: Annotated[Whole, Field(ge=128, le=1 << 24, description="context in tokens")] | None = None
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    kv_type: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = "f16"
+    name: Annotated[str | None, Field(description="of the conversation, in the trace and in memory")] = None
+    system: Annotated[str | None, Field(description="added to the system message")] = None
+    template: Annotated[str | None, Field(description="of every turn; null: chosen for each request")] = None
+    lang: Annotated[str | None, Field(description="of the answers; null: the request's")] = None
+    form: Form = "auto"
+    settings: SettingValues = field(default_factory=dict)
+    memory: Annotated[str | None, Field(description="scene memory by its name in the data folder; null: none")] = None
+    memory_folder: Annotated[str | None, Field(description="scene memory by its folder, instead of its name")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """A conversation has begun."""
+
+    session: SessionId
+    protocol: int
+    version: Annotated[str, Field(description="of ltm-edge")]
+    model: Annotated[Mapping[str, Any], Field(description="facts about the model and where it runs")]
+    templates: tuple[str, ...]
+    languages: tuple[str, ...]
+    notices: Annotated[tuple[str, ...], Field(description="what people should be told")]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseParams:
+    """End a conversation: what runs is cancelled, what waits is answered with the error Cancelled."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParams:
+    """Of the session's scene memory."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SendParams:
+    """Answer a request: text, or a PVQ with the keys of PVQ.yaml. While it is written, `token` notifications come."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    text: str | None = None
+    pvq: Mapping[str, Any] | None = None
+    form: Form | None = None
+    template: str | None = None
+    lang: str | None = None
+    seed: Whole | None = None
+    max_tokens: Whole | None = None
+    stream: Annotated[Flag, Field(description="whether token notifications are wanted")] = True
+    trace: Annotated[Flag, Field(description="whether the turn's trace is wanted in the result")] = False
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.pvq is None):
+            raise ValueError("give either text or pvq")
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The answer; `partial` where it was cancelled or ran out of tokens."""
+
+    text: Annotated[str, Field(description="in the form that was asked for")]
+    form: str
+    document: Annotated[str, Field(description="the scene as the model wrote it (YAML)")]
+    scene: SceneObject | None
+    partial: bool
+    stop: Annotated[str, Field(description="eog (complete), length, cancelled or sink")]
+    notices: tuple[str, ...]
+    trace: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelParams:
+    """Stop what a session does and drop what waits in it; or only the request with this id."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    request: Annotated[str, Strict()] | Annotated[int, Strict()] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """A running answer returns partial; requests that waited are answered with the error Cancelled."""
+
+    cancelled: Annotated[int, Field(description="how many requests this reached")]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallParams:
+    """The scenes of memory that resonate most with a text, best first, and what hangs on them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    text: str
+    k: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    chain_depth: Annotated[Whole, Field(ge=0, le=100)] | None = None
+    history: Annotated[Flag, Field(description="superseded scenes as well")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A scene in memory."""
+
+    id: int
+    uid: str
+    level: Level
+    created: Annotated[str, Field(description="ISO 8601, UTC")]
+    session: Annotated[str, Field(description="name of the conversation it comes from")]
+    template: str
+    phase: str | None
+    provenance: str
+    strength: float
+    pinned: bool
+    echo: bool
+    keys: tuple[str, ...]
+    superseded_by: int | None
+    superseded_at: str | None
+    text: Annotated[str, Field(description="what the person said")]
+    scene: SceneObject
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A scene that came back, and why."""
+
+    id: int
+    uid: str
+    created: str
+    score: float
+    parts: Mapping[str, float]
+    via: str
+    of: int
+    tokens: int
+    scene: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class RecallResult:
+    """Hits by score, then the scenes along their chains."""
+
+    scenes: tuple[Recalled, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListParams:
+    """Scenes, newest first."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    name: Annotated[str | None, Field(description="only scenes of the conversation of this name")] = None
+    level: Level | None = None
+    pinned: Flag = False
+    limit: Annotated[Whole, Field(ge=1, le=10_000)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScenesResult:
+    """Scenes."""
+
+    scenes: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneParams:
+    """One scene."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    id: SceneReference
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link between two scenes."""
+
+    source: int
+    target: int
+    kind: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class GetResult:
+    """A scene and its links."""
+
+    scene: Stored
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainResult:
+    """The chain that a scene stands in, oldest first, and the summaries above it."""
+
+    scenes: tuple[Stored, ...]
+    summaries: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAddParams:
+    """Store a scene."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    scene: SceneObject
+    text: Annotated[str, Field(description="what was said to get it")] = ""
+    name: Annotated[str, Field(description="of the conversation it belongs to")] = ""
+    pinned: Flag = False
+
+
+@dataclass(frozen=True, slots=True)
+class EditParams:
+    """Replace a scene by a new version; the old one stays as history."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    id: SceneReference
+    scene: SceneObject | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of it: `added`, `strengthened` (an older scene says the same) or `echo` (nothing new in it)."""
+
+    id: int
+    status: str
+    superseded: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PinParams:
+    """Pin a scene: always a candidate, never decays."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    id: SceneReference
+    pinned: Flag = True
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetParams:
+    """Forget scenes for good. Where several conditions are given all must hold."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    ids: Annotated[tuple[SceneReference, ...], Field(max_length=250)] = ()
+    query: Annotated[str | None, Field(description="scenes in which all these words stand")] = None
+    before: Annotated[str | None, Field(description="scenes told before this time (ISO 8601 with its zone)")] = None
+    name: Annotated[str | None, Field(description="scenes of the conversation of this name")] = None
+    dry_run: Annotated[Flag, Field(description="only say what would go")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetResult:
+    """What is gone, older versions and summaries included."""
+
+    forgotten: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidateParams:
+    """Write arcs of runs of linked, similar scenes, and sagas of arcs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    name: Annotated[str | None, Field(description="arcs of the conversation of this name only")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatsResult:
+    """Figures of a memory."""
+
+    folder: str
+    scenes: int
+    arcs: int
+    sagas: int
+    links: int
+    sessions: int
+    pinned: int
+    superseded: int
+    echoes: int
+    unembedded: int
+    bytes: int
+    embedders: Mapping[str, int]
+    first: str | None
+    last: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What is wrong with the memory; nothing where all is well."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileParams:
+    """Write every scene and link to a file, as JSON Lines."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """Scenes that were written."""
+
+    scenes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportParams:
+    """Take in an export, a character card, a lorebook, a FAISS folder."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    session: SessionId
+    file: str
+    skip_bad: Annotated[Flag, Field(description="pass over lines that can't be read")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """Scenes that are new, and those that were here already."""
+
+    scenes: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class InspectParams:
+    """What a GGUF file or a bundle holds, read from its header."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class InspectResult:
+    """The object that `ltm-edge inspect --json` prints."""
+
+    file: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownParams:
+    """Close everything; the answer to this is the last message."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class TokenParams:
+    """A piece of the document that is being written, of whole characters."""
+
+    session: SessionId
+    request: Annotated[RequestId, Field(description="id of the send")]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeParams:
+    """A sentence for people."""
+
+    session: SessionId
+    text: str
+
+
+class Method(NamedTuple):
+    """Parameters and result of a method; the result None is null."""
+
+    params: type
+    result: type | None
+
+
+METHODS: Mapping[str, Method] = {
+    "open": Method(OpenParams, OpenResult),
+    "close": Method(CloseParams, None),
+    "send": Method(SendParams, SendResult),
+    "cancel": Method(CancelParams, CancelResult),
+    "recall": Method(RecallParams, RecallResult),
+    "memory.list": Method(ListParams, ScenesResult),
+    "memory.get": Method(SceneParams, GetResult),
+    "memory.chain": Method(SceneParams, ChainResult),
+    "memory.add": Method(MemoryAddParams, AddResult),
+    "memory.edit": Method(EditParams, AddResult),
+    "memory.pin": Method(PinParams, None),
+    "memory.forget": Method(ForgetParams, ForgetResult),
+    "memory.consolidate": Method(ConsolidateParams, ScenesResult),
+    "memory.stats": Method(SessionParams, StatsResult),
+    "memory.verify": Method(SessionParams, VerifyResult),
+    "memory.compact": Method(SessionParams, None),
+    "memory.export": Method(FileParams, ExportResult),
+    "memory.import": Method(ImportParams, ImportResult),
+    "inspect": Method(InspectParams, InspectResult),
+    "shutdown": Method(ShutdownParams, None),
+}
+
+NOTIFICATIONS: Mapping[str, type] = {"token": TokenParams, "notice": NoticeParams}
+
+
+def check_params(method: str, params: Mapping[str, Any]) -> Any:
+    """The parameters of a request as the method's record.
+
+    Raises:
+        SchemaError: with all problems.
+    """
+    if _count(params) > MAX_VALUES:
+        raise SchemaError(Problem(method, "", f"more than {MAX_VALUES} values; send less, or name a file"))
+    return check_record(METHODS[method].params, YamlDocument(dict(params), method))
+
+
+def _count(value: object) -> int:
+    """The values in plain data, containers included; counting ends soon after the limit."""
+    count, left = 0, [value]
+    while left and count <= MAX_VALUES:
+        one = left.pop()
+        count += 1
+        if isinstance(one, (dict, list)):
+            if len(one) > MAX_VALUES:
+                return len(one)
+            left.extend(one.values() if isinstance(one, dict) else one)
+    return count
