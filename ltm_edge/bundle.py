@@ -109,6 +109,7 @@ class Bundle:
         self.memory_folder = memory
         self.embedder_file = embedder
         self._embedder = SharedEmbedder(self._open_embedder)
+        self.orienter = overlay.orienter(self._embedder)
         self._sessions: list[Session] = []
 
     @classmethod

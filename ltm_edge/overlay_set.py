@@ -6,14 +6,19 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm_edge.errors import BundleError, Problem, SchemaError
+from ltm_edge.paths import cache_dir
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.schemas.field import FieldArchitecture, parse_field
 from ltm_edge.schemas.overlay import Overlay, parse_overlay
 from ltm_edge.schemas.prompts import Prompts, parse_prompts
 from ltm_edge.schemas.template import Template, parse_template
+
+if TYPE_CHECKING:
+    from ltm_edge.field.vectors import Embedder
+    from ltm_edge.loop.orientation import Orienter
 
 __all__ = ["OverlaySet", "load_overlay", "packaged_documents"]
 
@@ -44,6 +49,25 @@ class OverlaySet:
         self.templates = MappingProxyType(dict(sorted(templates.items())))
         self.prompts = prompts
         self.structs = tuple(structs)
+
+    def orienter(self, embedder: Embedder | None) -> Orienter:
+        """What lifts and routes requests by this overlay; the vectors of its anchors are kept in the cache folder.
+
+        Args:
+            embedder: turns texts into vectors; None: requests are read letter by letter.
+        """
+        from ltm_edge.loop.orientation import Orienter
+
+        return Orienter(
+            self.field,
+            self.templates,
+            self.archetype_names(),
+            self.languages,
+            self.overlay,
+            embedder,
+            cache_dir() / "anchors",
+            self.structs,
+        )
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ltm_edge.engine.decoder import AdapterMix, Sampling
 from ltm_edge.errors import InputError, SchemaError
 from ltm_edge.field.state import FieldState
-from ltm_edge.field.vectors import Embedder
 from ltm_edge.loop.consilium import Seat, convened, seated
 from ltm_edge.loop.events import OnEvent, Stage
 from ltm_edge.loop.inferring import Inferring
-from ltm_edge.loop.orientation import Lifted, Oriented, Orienter, Pull
+from ltm_edge.loop.orientation import Lifted, Oriented, Pull
 from ltm_edge.loop.remembering import Remembering, Reminder
 from ltm_edge.loop.turn_loop import Evidence, TurnOrder
-from ltm_edge.overlay_set import OverlaySet
-from ltm_edge.paths import cache_dir
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
     from ltm_edge.schemas.template import Template
 
-__all__ = ["Plan", "TurnPlanner", "orienter_of"]
+__all__ = ["Plan", "TurnPlanner"]
 
 _MIXED = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "dry_multiplier")  # what channels may set
 _EARLIER = 32  # turns that critics look back at
@@ -65,20 +62,6 @@ class Plan:
         return self.oriented.lifted.before
 
 
-def orienter_of(overlay: OverlaySet, embedder: Embedder | None) -> Orienter:
-    """What lifts and routes by an overlay; the vectors of its anchors are kept in the cache folder."""
-    return Orienter(
-        overlay.field,
-        overlay.templates,
-        overlay.archetype_names(),
-        overlay.languages,
-        overlay.overlay,
-        embedder,
-        cache_dir() / "anchors",
-        overlay.structs,
-    )
-
-
 class TurnPlanner:
     """Plans the turns of one session by its bundle's field, overlay and adapters."""
 
@@ -86,7 +69,7 @@ class TurnPlanner:
         """Take the bundle, and what asks the model about a request."""
         self._bundle = bundle
         self._inferring = inferring
-        self.orienter = orienter_of(bundle.overlay_set, bundle.embedder)
+        self.orienter = bundle.orienter
 
     def plan(
         self,

@@ -118,6 +118,8 @@ class Session:
         self._known: tuple[Known, ...] = ()
         self._dropped = 0
         self._idle = IdleWork()
+        if overlay.overlay.pvq.infer != "off":
+            self._idle.start(bundle.orienter.warm)  # while the person types
 
     @property
     def history(self) -> tuple[Turn, ...]:

@@ -63,7 +63,6 @@ def _read(
     from ltm_edge.errors import InputError
     from ltm_edge.field.state import FieldState
     from ltm_edge.overlay_set import load_overlay
-    from ltm_edge.planner import orienter_of
     from ltm_edge.scene.language import detect_language
 
     opened = Bundle.open(bundle) if bundle is not None or model else None
@@ -73,7 +72,7 @@ def _read(
         if lang is not None and lang not in overlay.languages:
             raise InputError(f"--lang {lang}: the overlay speaks {', '.join(overlay.languages)}")
         spoken = lang or detect_language(given.text, overlay.languages, overlay.languages[0])
-        lifted_ = orienter_of(overlay, shared).lift(given, spoken, FieldState.empty())
+        lifted_ = overlay.orienter(shared).lift(given, spoken, FieldState.empty())
         assert lifted_.reading is not None
         asked, notices = given, lifted_.notices
         if model and opened is not None:

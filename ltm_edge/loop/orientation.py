@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ class Oriented:
 
 @dataclass(slots=True)
 class Orienter:
-    """Lifts, pulls and routes by a bundle's field; holds no session.
+    """Lifts, pulls and routes by a bundle's field; holds no session, and may be shared between threads.
 
     An embedder that is missing or fails is said once and costs no turn: likeness then goes letter by letter.
 
@@ -135,6 +136,11 @@ class Orienter:
     structs: Sequence[Pvq] = ()
     _lift: Lift | None = None
     _said: list[str] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def warm(self) -> None:
+        """Load the embedder and the anchors now, and read something, so that the first request needn't wait for it."""
+        self._said.extend(self.lift(Pvq("Hello."), self.languages[0], FieldState.empty()).notices)
 
     def lift(self, pvq: Pvq, lang: str, state: FieldState) -> Lifted:
         """Read a request and move the field by it."""
@@ -224,9 +230,10 @@ class Orienter:
         return Router(self.architecture, self.overlay.routing)
 
     def _lifter(self) -> Lift:
-        if self._lift is None:
-            self._lift = self._guarded(self._made)
-        return self._lift
+        with self._lock:
+            if self._lift is None:
+                self._lift = self._guarded(self._made)
+            return self._lift
 
     def _made(self) -> Lift:
         anchors = Anchors.of(self.architecture, self.templates, self.languages, self.embedder, self.cache, self.structs)

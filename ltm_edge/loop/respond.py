@@ -82,7 +82,9 @@ def remark(loop: LoopResult, phrases: LanguagePrompts, wanted: str) -> str:
     if not against:
         return words.stood if wanted == "always" else ""
     items = _joined([_by(words.objections, verdict) or verdict.critic for verdict in against])
-    return fill(words.kept if loop.best is loop.tried[0] else words.revised, items=items)
+    if loop.best is not loop.tried[0]:
+        return fill(words.revised, items=items)
+    return fill(words.kept if len(loop.tried) > 1 else words.noted, items=items)
 
 
 def _by(words: Mapping[str, str], verdict: Verdict) -> str:
