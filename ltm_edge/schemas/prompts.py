@@ -106,8 +106,8 @@ class RemarkWords:
         "I wrote this again, since of the first draft I found: {items}."
     )
     kept: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}, but could not write it better."
-    noted: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}."
     stood: Text = "The critics let the first draft stand."
+    noted: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}."
 
 
 @dataclass(frozen=True, slots=True)

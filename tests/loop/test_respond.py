@@ -130,6 +130,7 @@ PAST = [verdict("insight_seeker", 0.9), verdict("obstructio", 0.1)]
         (loop(PAST, GOOD, best=1), "always", "Again: past the question."),
         (loop(PAST, GOOD, best=1), "never", ""),
         (loop(PAST, PAST, best=0), "auto", "Still: past the question."),
+        (loop(PAST), "auto", "I found that past the question."),  # no revision was tried
         (loop([]), "always", ""),  # nobody judged it
         (loop([verdict("obstructio", 0.1)], whole=False), "always", ""),  # it is not even complete
         (loop(PAST, GOOD, best=0, why="cancelled"), "auto", ""),  # nobody knows what would have come of it
