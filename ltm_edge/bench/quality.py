@@ -88,6 +88,7 @@ class Summary:
         answers: how many.
         complete, valid, refused, council, revised: shares of them.
         kept: share of the revised ones whose revision was accepted.
+        raised: share of the revised ones whose accepted revision the critics score higher than the first draft.
         better: share of the revised ones whose revision was accepted, is more like the request and repeats no more;
             of those that can be embedded. None where none was revised.
         length: mean number of words.
@@ -109,6 +110,7 @@ class Summary:
     council: float
     revised: float
     kept: float | None
+    raised: float | None
     better: float | None
     length: float
     distinct2: float
@@ -163,7 +165,8 @@ class QualityReport:
                 ],
             ),
             "",
-            "kept, better: of the revised; better: kept, more like the request, and repeats no more",
+            "kept, raised, better: of the revised; raised: kept, with a higher score of the critics",
+            "better: kept, more like the request, and repeats no more",
             f"similarity: to the request, of those in {_EMBEDDED}; control: to another; refused: of the refused alone",
         ]
 
@@ -181,6 +184,7 @@ _SHARES = {
     "council": "council",
     "revised": "revised",
     "kept": "kept",
+    "raised": "raised",
     "better": "better",
     "refused": "refused",
     "s/turn": "seconds",
@@ -312,6 +316,7 @@ def summarise(
         council=_share(one.council for one in answers),
         revised=_share(one.revised for one in answers),
         kept=_share(one.kept for one in revised) if revised else None,
+        raised=_share(one.kept and max(one.scores[1:]) > one.scores[0] for one in revised) if revised else None,
         better=_share(better(one) for one in known) if known else None,
         length=fmean(len(words(one.response)) for one in answers),
         distinct2=distinct(one.response for one in answers),

@@ -1,7 +1,8 @@
-"""Cost of whole turns against the bare draft: the same prompt, the same seed, the same tokens, and nothing else.
+"""Cost of whole turns against the bare draft: the same prompt, seed and grammar, and nothing else, per written token.
 
 A turn is taken as the session makes it; then its own draft is written again by itself, in another context that was
-given what the session's had cached of the prompt. The turn is taken back, so that every round begins alike.
+given what the session's had cached of the prompt. Its text may differ all the same, by roundings of a cache that holds
+other sequences too; so costs are per token. The turn is taken back, so that every round begins alike.
 """
 
 from __future__ import annotations
@@ -260,8 +261,7 @@ class _Turns:
     def _alone(self, written: Call) -> tuple[float, bool]:
         """The first draft by itself behind what was cached before it: milliseconds per token; whether it is the same.
 
-        The cached KV is the session's own: computed anew, in other batches, it would differ by roundings, and so would
-        the text.
+        The cached KV is the session's own, so that as many tokens are computed anew as in the turn.
         """
         order, done = written.given[0], written.result[0]
         self._bare.clear()

@@ -183,7 +183,7 @@ def test_a_summary_says_what_the_loop_brought():
     better = answer("a", "warm the cold tea", first="no idea", revised=True, kept=True, scores=(0.1, 0.6), seconds=4.0)
     worse = answer("b", "no", revised=True, scores=(0.1, 0.05), refused=True)
     found = summarise("loop", [better, worse, answer("c", "нет")], plain, TEXTS, embed)
-    assert (found.revised, found.kept, found.better) == (2 / 3, 0.5, 0.5)
+    assert (found.revised, found.kept, found.raised, found.better) == (2 / 3, 0.5, 0.5, 0.5)
     assert (found.refused, found.complete, found.valid) == (1 / 3, 1.0, 1.0)
     assert found.similarity == pytest.approx(0.25), "Russian isn't embedded"
     assert found.control == pytest.approx(0.125), "both have a the"
@@ -195,10 +195,10 @@ def test_a_summary_says_what_the_loop_brought():
 
 
 def test_a_revision_that_repeats_itself_is_no_better():
-    looping = answer("a", "cold tea cold tea cold tea", first="no", revised=True, kept=True)
+    looping = answer("a", "cold tea cold tea cold tea", first="no", revised=True, kept=True, scores=(0.5, 0.4))
     plain = [answer("a", "no", PLAIN)]
     found = summarise("loop", [looping], plain, TEXTS, embed)
-    assert (found.kept, found.better) == (1.0, 0.0)
+    assert (found.kept, found.raised, found.better) == (1.0, 0.0, 0.0)
     assert found.against_plain["repeated3"] is not None
     assert found.against_plain["repeated3"].mean == pytest.approx(0.5)
 

