@@ -164,9 +164,9 @@ def check_native(found: Mapping[str, object]) -> list[Check]:
         checks.append(Check("devices", printable(str(device.get("name"))), "ok", value))
     if not listed:
         checks.append(Check("devices", "none", "problem", "llama.cpp sees no device at all", _REINSTALL_LLAMA))
-    if found.get("gpu_offload"):
+    if found.get("gpu_offload") and listed:
         checks.append(_gpu([str(d.get("name")) for d in listed if d.get("type") in ("gpu", "igpu")]))
-    else:
+    elif listed:
         checks.append(_cpu_only(shutil.which("nvidia-smi") is not None))
     return checks
 

@@ -127,11 +127,15 @@ def test_doctor_here() -> None:
 def test_native_checks() -> None:
     found = doctor_checks.check_native(OK_PROBE)
     assert [(c.name, c.status) for c in found] == [
-        (n, "ok") for n in ("extension", "version", "built with", "CUDA0", "CPU")
+        (n, "ok") for n in ("extension", "version", "built with", "CUDA0", "CPU", "GPU")
     ]
     assert found[2].value == "CPU : AVX2 = 1"
     assert found[3].value == "A GPU (gpu), 1.0 GB of 2.0 GB free"
     assert found[4].value == r"A CPU\x1b[2J (cpu)"
+    assert found[5].value == "models go to CUDA0"
+    probe = {**OK_PROBE, "devices": OK_PROBE["devices"][1:]}
+    (gpu,) = (check for check in doctor_checks.check_native(probe) if check.name == "GPU")
+    assert gpu.status == "note" and "driver" in gpu.remedy
 
 
 def test_native_checks_of_odd_answers() -> None:
