@@ -496,6 +496,7 @@ class Session:
         trace["settings"] = {**settings.to_dict(), "seed": seed}
         trace["model"] = self.bundle.model_info["name"]
         trace["session"] = self.name
+        trace["ms_total"] = round((time.perf_counter() - order.budget.started) * 1000, 1)
         return Reply(text, scene, document, trace, outcome.partial, form, outcome.stop, said)
 
     def _order(self, request: str | Pvq, overrides: Mapping[str, Any]) -> tuple[TurnOrder, Settings, int]:
@@ -592,7 +593,6 @@ class Session:
             self._stored += "stored" in memory
         outcome.trace["memory"] = memory
         outcome.trace["notices"] += notices
-        outcome.trace["ms_total"] = round(outcome.trace["ms_total"] + sum(memory["ms"].values()), 1)
 
 
 class _Exclusive:

@@ -162,7 +162,6 @@ class TurnLoop:
             GrammarError: the template's smallest document can't fit into ``max_tokens``.
             ContextFull: the request doesn't fit into the context even alone.
         """
-        start = time.perf_counter()
         self._decoder.check_room(template, order.lang, order.max_tokens)
         turn = _Turn(self._decoder, self._panel, self._prober, order, template, composer, history, known, dropped)
         turn.begin()
@@ -194,7 +193,6 @@ class TurnLoop:
         if best is not turn.streamed and best.scene is not None and refused is None:
             on_event(Replaced(best.document, _objections(first.judged) if best is not first.draft else "council"))
         trace = turn.trace(chosen, loop, council)
-        trace["ms_total"] = round((time.perf_counter() - start) * 1000, 1)
         return Outcome(
             document=best.document,
             scene=None if cancelled else best.scene,
