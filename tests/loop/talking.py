@@ -73,6 +73,7 @@ def variant(
     overlay = load_overlay(texts | ({"field_architecture.yaml": field} if field is not None else {}))
     made = Bundle(bundle.model, overlay, "variant")
     made._embedder = SharedEmbedder(embedder)
+    made.orienter = made.overlay_set.orienter(made._embedder)
     return made
 
 
