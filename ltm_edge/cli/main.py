@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "memory": ("ltm_edge.cli.memory", "memory", "Look at the scene memory, change it, carry it elsewhere."),
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
+    "train": ("ltm_edge.cli.train", "train", "Train a bundle folder's LoRA by its curriculum."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "bench": (
