@@ -14,11 +14,14 @@ from ltm_edge.errors import BundleError, TrainingError
 from ltm_edge.files import write_atomic
 from ltm_edge.hashes import file_sha256
 from ltm_edge.overlay_set import OverlaySet, load_overlay
-from ltm_edge.training.checkpoint import ADAPTER, save_adapter
+from ltm_edge.training.checkpoint import ADAPTER, load_adapter
 from ltm_edge.training.course import Course, Words
 from ltm_edge.training.curves import loss_curves
+from ltm_edge.training.gates import Gains, gated, learn_gates, put_gates
 from ltm_edge.training.integration import LOG_NAME, add_gains
+from ltm_edge.training.measure import measure
 from ltm_edge.training.model import Net, choose_device, choose_precision
+from ltm_edge.training.tasks import CHANNEL_OF_PHASE
 from ltm_edge.training.trainer import Progress, Trainer
 
 __all__ = ["TrainingRun", "words_of"]
@@ -26,6 +29,9 @@ __all__ = ["TrainingRun", "words_of"]
 VALIDATION_SCENES = 16
 RUN_LOG = "training_log.json"
 CURVES = "training_curves.svg"
+GATES_LOG = "gates_log.json"
+GATE_STEPS = 12  # of each of the two times that a channel's scenes are gone through
+GATE_SCENES = 48
 
 
 def words_of(overlay: OverlaySet) -> Words:
@@ -109,7 +115,7 @@ class TrainingRun:
         outcome = trainer.run(steps=steps, resume=resume, tell=tell if trainer.is_main else None)
         if not trainer.is_main:
             return []
-        log = {
+        log: dict[str, Any] = {
             "format": "ltm-training-log",
             "version": 1,
             "base": self.base.name,
@@ -125,16 +131,62 @@ class TrainingRun:
         text = json.dumps(log, ensure_ascii=False, indent=1).replace("\n  ", " ")
         write_atomic(self.out / RUN_LOG, text.encode() + b"\n")
         write_atomic(self.out / CURVES, loss_curves(outcome.log, log["phases"]).encode())
-        first = next((entry["validation"] for entry in outcome.log if "validation" in entry), {})
+        first = outcome.before.to_dict()
         last = outcome.after.to_dict()
         lines = [f"{name}: {first[name]:.3f} -> {last[name]:.3f}" for name in last if name in first]
-        lines.append(f"{self.out / ADAPTER}: {(self.out / ADAPTER).stat().st_size / 1e6:.1f} MB, {log['adapter_sha256']}")
+        lines.append(
+            f"{self.out / ADAPTER}: {(self.out / ADAPTER).stat().st_size / 1e6:.1f} MB, {log['adapter_sha256']}"
+        )
         if install:
             for name in (ADAPTER, RUN_LOG, CURVES):
                 write_atomic(self.folder / name, (self.out / name).read_bytes())
             add_gains(self.folder / LOG_NAME, outcome.before, outcome.after)
             lines.append(f"put into {self.folder}")
         return lines
+
+    def learn_gates(self, steps: int | None, *, tell: Callable[[str], None], install: bool) -> list[str]:
+        """Learn head gates for each channel over the folder's LoRA; returns what to say of them."""
+        net = self._trained()
+        held_out = self.course.rows(self.vocabulary, "held-out", ("create", "hold"), limit=GATE_SCENES)
+        plain = measure(net, held_out).phases
+        found: dict[str, Gains] = {}
+        log: dict[str, Any] = {"format": "ltm-gates-log", "version": 1, "base_sha256": self.base_sha256, "channels": {}}
+        lines = []
+        for phase, channel in CHANNEL_OF_PHASE.items():
+            if channel not in self.course.words.directives:
+                continue
+            batches = self.course.gate_batches(self.vocabulary, phase, steps or GATE_STEPS)
+            found[channel] = learn_gates(net, batches)
+            with gated(net, found[channel]):
+                after = measure(net, held_out).phases
+            losses = {name: [round(plain[name].mean, 4), round(after[name].mean, 4)] for name in sorted(after)}
+            log["channels"][channel] = {"phase": phase, "gates": found[channel], "held_out": losses}
+            heads = sum(map(len, found[channel].values()))
+            others = [name for name in losses if name != phase]
+            moved = sum(losses[name][1] - losses[name][0] for name in others) / max(1, len(others))
+            own = losses.get(phase, [0.0, 0.0])
+            lines.append(
+                f"{channel}: {heads} heads; held-out loss of {phase} {own[0]:.4f} -> {own[1]:.4f}, "
+                f"of the others {moved:+.4f} on average"
+            )
+            tell(lines[-1])
+        write_atomic(self.out / GATES_LOG, (json.dumps(log, indent=1) + "\n").encode())
+        path = self.folder / "field_architecture.yaml"
+        if install and path.is_file():
+            write_atomic(path, put_gates(path.read_text("utf-8"), found, str(path)).encode())
+            write_atomic(self.folder / GATES_LOG, (self.out / GATES_LOG).read_bytes())
+            lines.append(f"put into {path}")
+        return lines
+
+    def _trained(self) -> Net:
+        """The base with the folder's LoRA in its weights; without a LoRA the base as it is."""
+        net = Net.load(self.base, self.device, self.precision)
+        path = self.folder / ADAPTER
+        if path.is_file():
+            net.add_lora(self.course.curriculum.lora, self.course.curriculum.seed)
+            net.set_lora(load_adapter(path))
+            net.merge_lora()
+        return net
 
 
 def _check_base(folder: Path, base: Path, sha256: str) -> None:

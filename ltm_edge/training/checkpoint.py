@@ -15,7 +15,7 @@ from ltm_edge.files import replacing, write_atomic
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ADAPTER", "CHECKPOINT", "Checkpoint", "load_checkpoint", "save_adapter", "save_checkpoint"]
+__all__ = ["ADAPTER", "CHECKPOINT", "Checkpoint", "load_adapter", "load_checkpoint", "save_adapter", "save_checkpoint"]
 
 ADAPTER = "model_lora.safetensors"
 CHECKPOINT = "checkpoint.pt"
@@ -125,6 +125,22 @@ def save_adapter(path: Path, lora: Mapping[str, torch.Tensor], settings: Mapping
         write_atomic(path, raw)
     except OSError as error:
         raise _unwritten(path, len(raw), error) from error
+
+
+def load_adapter(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter as :func:`save_adapter` writes it, float32.
+
+    Raises:
+        TrainingError: it can't be read.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {name: value.to(torch.float32) for name, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path}: isn't an adapter that can be read: {error}") from error
 
 
 def _unwritten(path: Path, size: int, error: OSError) -> TrainingError:

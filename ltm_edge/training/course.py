@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,28 @@ class Course:
     ) -> list[Row]:
         """The same, packed."""
         return pack(self.examples(vocabulary, part, tasks, limit=limit), ROW_TOKENS)
+
+    def gate_batches(self, vocabulary: Vocabulary, phase: str, count: int, size: int = 6) -> list[list[Row]]:
+        """Batches of a phase's training scenes, at most ``count`` of ``size`` scenes each.
+
+        Raises:
+            TrainingError: the data has no scene of the phase.
+        """
+        maker = self._maker(vocabulary, "train")
+        places = [
+            (story.name, index)
+            for story in self.stories["train"]
+            for index, scene in enumerate(story.scenes)
+            if scene.pvq.phase == phase
+        ]
+        if not places:
+            raise TrainingError(f"head gates: the data has no scene of the phase {phase}")
+        random.Random(f"{self.curriculum.seed}/gates/{phase}").shuffle(places)
+        batches = []
+        for at in range(0, min(len(places), count * size), size):
+            made = [maker.make("create", *place, f"{self.curriculum.seed}/gates") for place in places[at : at + size]]
+            batches.append(pack([example for example in made if example is not None], ROW_TOKENS))
+        return batches
 
     def prompter(self, vocabulary: Vocabulary) -> Prompter:
         """What writes the prompts."""

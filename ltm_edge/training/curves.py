@@ -66,7 +66,9 @@ def loss_curves(log: Sequence[Mapping[str, Any]], phases: Sequence[str]) -> str:
         parts.append(f'<text x="{x + 5:.1f}" y="{y + 4:.1f}" fill="{colour}">{escape(name)} {points[-1][1]:.2f}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">step (0 to {last})</text>')
-    parts.append(f'<text x="14" y="{_HEIGHT / 2:.0f}" transform="rotate(-90 14 {_HEIGHT / 2:.0f})">nats per token</text>')
+    parts.append(
+        f'<text x="14" y="{_HEIGHT / 2:.0f}" transform="rotate(-90 14 {_HEIGHT / 2:.0f})">nats per token</text>'
+    )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

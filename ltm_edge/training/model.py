@@ -154,7 +154,9 @@ class Net:
 
         own = self.lora()
         if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-            raise TrainingError("the LoRA is of another shape than the one in training; use the curriculum it began with")
+            raise TrainingError(
+                "the LoRA is of another shape than the one in training; use the curriculum it began with"
+            )
         set_peft_model_state_dict(self.model, dict(tensors))
 
     @contextlib.contextmanager
@@ -196,7 +198,8 @@ class Net:
                 use_cache=False,
             ).last_hidden_state[0]
             wanted = states[torch.from_numpy(row.at).to(self.device)]
-            return self._head(wanted).float()
+            logits: torch.Tensor = self._head(wanted).float()
+            return logits
 
     @contextlib.contextmanager
     def _mixed(self) -> Iterator[None]:

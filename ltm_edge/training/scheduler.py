@@ -67,7 +67,7 @@ class CurriculumScheduler:
         self._chats = tuple(chats)
         self._scenes: dict[str, list[tuple[Place, str]]] = {}
         self._first: dict[str, bool] = {}
-        known = set()
+        known: set[str] = set()
         for story in stories:
             for index, scene in enumerate(story.scenes):
                 known.update(scene.scene.archetype)
@@ -149,7 +149,8 @@ class CurriculumScheduler:
         pool = [(place, archetype, name) for name, listed in earlier.items() for place, archetype in listed]
         if not pool:
             return []
-        rng, drawn = self._rng(number, "replay"), []
+        rng = self._rng(number, "replay")
+        drawn: list[tuple[Place, str, str]] = []
         while len(drawn) < count:
             order = list(pool)
             rng.shuffle(order)

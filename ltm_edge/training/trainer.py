@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ltm_edge.errors import TrainingError
 from ltm_edge.training.checkpoint import ADAPTER, Checkpoint, load_checkpoint, save_adapter, save_checkpoint
@@ -15,9 +15,6 @@ from ltm_edge.training.loader import Batch, FieldDataLoader
 from ltm_edge.training.measure import Measured, measure
 from ltm_edge.training.model import Net
 from ltm_edge.training.packing import Row
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Progress", "Trainer", "TrainingOutcome"]
 
@@ -194,7 +191,7 @@ class Trainer:
                     f"step {batch.number + 1}: the loss is {value} at {names}; {kept}: "
                     "lower the learning rate, or look at these examples"
                 )
-            part.backward()  # type: ignore[no-untyped-call]
+            part.backward()
             loss += value
         if self._state.num_processes > 1:
             loss = float(reduce(torch.tensor(loss, device=self.net.device), "sum"))
