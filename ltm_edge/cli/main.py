@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "new": ("ltm_edge.cli.new", "new", "Make a commented bundle folder to start from."),
     "convert": ("ltm_edge.cli.convert", "convert", "Make a bundle of a folder and a base model."),
     "train": ("ltm_edge.cli.train", "train", "Train a bundle folder's LoRA by its curriculum."),
+    "eval": ("ltm_edge.cli.evaluate", "evaluate", "Measure what models have learned of scenes."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "bench": (

@@ -13,7 +13,7 @@ from ltm_edge.engine.model import LoadedModel
 from ltm_edge.errors import BundleError, TrainingError
 from ltm_edge.files import write_atomic
 from ltm_edge.hashes import file_sha256
-from ltm_edge.overlay_set import OverlaySet, load_overlay
+from ltm_edge.overlay_set import load_overlay
 from ltm_edge.training.checkpoint import ADAPTER, load_adapter
 from ltm_edge.training.course import Course, Words
 from ltm_edge.training.curves import loss_curves
@@ -24,7 +24,7 @@ from ltm_edge.training.model import Net, choose_device, choose_precision
 from ltm_edge.training.tasks import CHANNEL_OF_PHASE
 from ltm_edge.training.trainer import Progress, Trainer
 
-__all__ = ["TrainingRun", "words_of"]
+__all__ = ["TrainingRun"]
 
 VALIDATION_SCENES = 16
 RUN_LOG = "training_log.json"
@@ -32,17 +32,6 @@ CURVES = "training_curves.svg"
 GATES_LOG = "gates_log.json"
 GATE_STEPS = 12  # of each of the two times that a channel's scenes are gone through
 GATE_SCENES = 48
-
-
-def words_of(overlay: OverlaySet) -> Words:
-    """What training needs of an overlay."""
-    return Words(
-        overlay.prompts,
-        overlay.templates,
-        overlay.archetype_names(),
-        {name: zone.directive for name, zone in overlay.field.channels.items()},
-        overlay.overlay.few_shot,
-    )
 
 
 @dataclass
@@ -74,7 +63,7 @@ class TrainingRun:
         check_chat_model(path)
         sha256 = file_sha256(path)
         _check_base(folder, path, sha256)
-        course = Course.read(folder, words_of(overlay))
+        course = Course.read(folder, Words.of(overlay))
         target = out if out is not None else folder.with_name(folder.name + "-training")
         try:
             target.mkdir(parents=True, exist_ok=True)

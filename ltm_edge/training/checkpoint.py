@@ -111,7 +111,8 @@ def load_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
 def save_adapter(path: Path, lora: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> None:
     """Write the LoRA as PEFT names it, in half precision, as one safetensors file.
 
-    The settings (r, lora_alpha, base_sha256) stand in its metadata, so that the file says alone what it is.
+    The settings (r, lora_alpha, base_sha256) stand in its metadata, so that the file says alone what it is; as one
+    entry, since the order of several is left to chance.
 
     Raises:
         TrainingError: it can't be written; a file that was there is untouched.
@@ -120,7 +121,7 @@ def save_adapter(path: Path, lora: Mapping[str, torch.Tensor], settings: Mapping
     from safetensors.torch import save
 
     halves = {name: value.to(torch.float16).contiguous() for name, value in sorted(lora.items())}
-    raw = save(halves, {key: str(value) for key, value in settings.items()})
+    raw = save(halves, {"adapter_config": json.dumps(dict(settings), sort_keys=True)})
     try:
         write_atomic(path, raw)
     except OSError as error:

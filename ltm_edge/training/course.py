@@ -7,10 +7,13 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ltm_edge.errors import BundleError, Problem, SchemaError, TrainingError
 from ltm_edge.schemas.chats import parse_chats
 from ltm_edge.schemas.curriculum import Curriculum, parse_curriculum
+from ltm_edge.schemas.field import FieldArchitecture
+from ltm_edge.schemas.overlay import Overlay
 from ltm_edge.schemas.prompts import Prompts
 from ltm_edge.schemas.stories import Story, parse_stories
 from ltm_edge.schemas.template import Template
@@ -27,6 +30,21 @@ CURRICULA = ("curriculum.yaml", "ltm_curriculum.yaml")
 
 ROW_TOKENS = 448
 _MEASURED = ("restore", "create", "hold", "judge")
+
+
+class OverlaySet(Protocol):
+    """An overlay's documents, see `ltm_edge.overlay_set`."""
+
+    overlay: Overlay
+    field: FieldArchitecture
+    prompts: Prompts
+
+    @property
+    def templates(self) -> Mapping[str, Template]:
+        """Scene templates by name."""
+
+    def archetype_names(self) -> dict[str, dict[str, str]]:
+        """Names of the archetypes by language, then by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,17 @@ class Words:
     archetypes: Mapping[str, Mapping[str, str]]
     directives: Mapping[str, Mapping[str, str]]
     few_shot: int
+
+    @classmethod
+    def of(cls, overlay: OverlaySet) -> Words:
+        """The words of an overlay."""
+        return cls(
+            overlay.prompts,
+            overlay.templates,
+            overlay.archetype_names(),
+            {name: zone.directive for name, zone in overlay.field.channels.items()},
+            overlay.overlay.few_shot,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +164,12 @@ class Course:
             made = (maker.make(task, story, index, f"{self.curriculum.seed}/{part}") for story, index in places)
             found += [example for example in made if example is not None]
         return found
+
+    def opening(self, vocabulary: Vocabulary, part: str, story: str, index: int) -> Example:
+        """One scene to be created, as :meth:`examples` gives it."""
+        example = self._maker(vocabulary, part).make("create", story, index, f"{self.curriculum.seed}/{part}")
+        assert example is not None, "a scene can always be created"
+        return example
 
     def rows(
         self, vocabulary: Vocabulary, part: str, tasks: Iterable[str] = _MEASURED, *, limit: int | None = None

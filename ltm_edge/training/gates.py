@@ -153,13 +153,10 @@ def put_gates(text: str, gates: Mapping[str, Gains], where: str = "field_archite
     """
     lines = text.split("\n")
     for channel, gains in gates.items():
-        start = next(
-            (i for i, line in enumerate(lines) if re.fullmatch(rf"    {re.escape(channel)}:\s*(#.*)?", line)), None
-        )
+        head = re.compile(rf"    {re.escape(channel)}:\s*(#.*)?")
+        start = next((i for i, line in enumerate(lines) if head.fullmatch(line)), None)
         if start is None:
-            raise TrainingError(
-                f"{where}: field.zones.{channel}: not on a line of its own; write its head_gates by hand"
-            )
+            raise TrainingError(f"{where}: field.zones.{channel}: has no line of its own; write its head_gates by hand")
         end = start + 1
         while end < len(lines) and (lines[end].startswith("      ") or not lines[end].strip()):
             end += 1

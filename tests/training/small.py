@@ -1,9 +1,12 @@
-"""A vocabulary of bytes, a tiny random model and a few short stories: all that a training run needs, in little."""
+"""A vocabulary of words, a tiny random model and a few short stories: all that a training run needs, in little."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,13 +14,7 @@ from ltm_edge.overlay_set import load_overlay
 from ltm_edge.training.course import Course, Words
 
 OVERLAY = load_overlay()
-WORDS = Words(
-    OVERLAY.prompts,
-    OVERLAY.templates,
-    OVERLAY.archetype_names(),
-    {name: zone.directive for name, zone in OVERLAY.field.channels.items()},
-    0,
-)
+WORDS = replace(Words.of(OVERLAY), few_shot=0)
 SPECIALS = ("<|im_start|>", "<|im_end|>")
 FORMAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -25,25 +22,26 @@ FORMAT = (
 )
 
 
-WORDS_OF_ONE = {" yes": 258, " no": 259}
-
-
-class Bytes:
-    """Token ids are bytes; 256 and 257 are the special tokens, and two words alone are a token each."""
+class Pieces:
+    """Token ids are words with the blank before them, and single blanks and line breaks, numbered as they come."""
 
     chat_template: str | None = FORMAT
     bos, eos = SPECIALS
     special_texts = SPECIALS
+    size = 4096
+    _known: ClassVar[list[str]] = [*SPECIALS]  # common to all, so that a text is the same tokens in every test
 
     def tokenize(self, text: str | bytes, *, special: bool = False) -> np.ndarray:
-        if isinstance(text, str) and text in WORDS_OF_ONE:
-            return np.array([WORDS_OF_ONE[text]], np.int32)
-        raw = text if isinstance(text, bytes) else text.encode()
+        whole = text if isinstance(text, str) else text.decode()
+        parts = re.split(r"(<\|im_start\|>|<\|im_end\|>)", whole) if special else [whole]
         found: list[int] = []
-        while raw:
-            number = next((i for i, one in enumerate(SPECIALS) if special and raw.startswith(one.encode())), None)
-            found.append(raw[0] if number is None else 256 + number)
-            raw = raw[1:] if number is None else raw[len(SPECIALS[number]) :]
+        for part in parts:
+            pieces = [part] if special and part in SPECIALS else re.findall(r" ?[^\s<]+| ?<|\s", part)
+            for piece in pieces:
+                if piece not in self._known:
+                    self._known.append(piece)
+                found.append(self._known.index(piece))
+        assert len(self._known) <= self.size
         return np.array(found, np.int32)
 
     def tokenize_segments(self, segments: Iterable[tuple[str, bool]]) -> np.ndarray:
@@ -53,8 +51,7 @@ class Bytes:
         return None
 
     def text(self, tokens: Iterable[int]) -> str:
-        whole = [*SPECIALS, *WORDS_OF_ONE]
-        return b"".join(bytes([t]) if t < 256 else whole[t - 256].encode() for t in tokens).decode()
+        return "".join(self._known[token] for token in tokens)
 
 
 # Template, phase and archetype of the scenes of each story; 0 to 3 are trained on, see `part_of`.
@@ -70,10 +67,10 @@ CURRICULUM = """curriculum:
   batch: 2
   lora: {rank: 4, alpha: 8}
   phases:
-    - {phase: myth, epochs: 2.0, learning_rate: 0.01, chat: 0.5}
-    - {phase: drama, epochs: 2.0, learning_rate: 0.01, overlap: 0.5, replay: 0.5}
-    - {phase: logic, epochs: 2.0, learning_rate: 0.01, judgements: 1.0}
-    - {phase: irony, epochs: 2.0, learning_rate: 0.01, tasks: {restore: 0.0, create: 0.0, hold: 1.0}}
+    - {phase: myth, epochs: 8.0, learning_rate: 0.02, chat: 0.5}
+    - {phase: drama, epochs: 8.0, learning_rate: 0.02, overlap: 0.5, replay: 0.5}
+    - {phase: logic, epochs: 8.0, learning_rate: 0.02, judgements: 1.0}
+    - {phase: irony, epochs: 8.0, learning_rate: 0.02, tasks: {restore: 0.0, create: 0.0, hold: 1.0}}
   data: [data/stories/*.yaml]
   chat: [data/chat/*.yaml]
 """
@@ -116,7 +113,7 @@ def _story(name: str, matter: str, plot: Iterable[tuple[str, str, str]]) -> list
             f'          tension: "more {matter} vs less"',
             f'          archetype: "{archetype}"',
             f'          resonance_center: "{matter}"',
-            f'          response: "Do the first thing of {name}. Then rest. Ask about {matter} again in {number} days."',
+            f'          response: "Do the first thing of {name}. Then rest. Ask about {matter} in {number} days."',
         ]
     return lines
 
@@ -133,7 +130,7 @@ def tiny_model(seed: int = 0, **changes: int):
 
     torch.manual_seed(seed)
     sizes = {
-        "vocab_size": 260,
+        "vocab_size": Pieces.size,
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
@@ -143,5 +140,6 @@ def tiny_model(seed: int = 0, **changes: int):
         **changes,
     }
     model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True, attn_implementation="eager"))
+    model.model.embed_tokens.weight.data *= 10  # so that what a LoRA inside the layers changes has a say
     model.requires_grad_(False)
     return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def test_overlap_mixes_neighbours_and_replay_and_chat_are_strewn_in():
     units = plan(first, second).units
     myth, drama = scenes_of("myth"), scenes_of("drama")
     kinds = Counter((unit.section, unit.phase) for unit in units)
-    assert kinds == {(0, "myth"): myth, (1, "drama"): drama, (1, "myth"): round(0.2 * drama), (1, ""): round(0.1 * drama)}
+    assert kinds == {
+        (0, "myth"): myth,
+        (1, "drama"): drama,
+        (1, "myth"): round(0.2 * drama),
+        (1, ""): round(0.1 * drama),
+    }
     start = next(at for at, unit in enumerate(units) if unit.section == 1)
     end = max(at for at, unit in enumerate(units) if unit.section == 0)
     assert myth - round(0.25 * myth) == start or start == myth - round(0.25 * myth) + 1
@@ -95,12 +101,14 @@ def test_the_learning_rate_rises_holds_and_falls():
     rates = [found.learning_rate(step, 100, 0) for step in range(100)]
     assert rates[:10] == pytest.approx([0.01 * (step + 1) for step in range(10)])
     assert rates[10:60] == pytest.approx([0.1] * 50)
-    assert all(a > b for a, b in zip(rates[60:], rates[61:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[60:]))
     assert rates[-1] == pytest.approx(0.1 * (0.1 + 0.9 / 40))
 
 
 def test_what_the_data_lacks_is_said():
-    with pytest.raises(TrainingError, match=r"phases\[0\] \(myth\): no scene has the archetype 'wizard'; there are: .*host"):
+    with pytest.raises(
+        TrainingError, match=r"phases\[0\] \(myth\): no scene has the archetype 'wizard'; there are: .*host"
+    ):
         plan(CurriculumPhase("myth", archetypes=("wizard",)))
     only_logic = [story for story in STORIES if all(scene.pvq.phase == "logic" for scene in story.scenes)]
     curriculum = Curriculum(1, (CurriculumPhase("irony"),), ("x",))
@@ -119,11 +127,11 @@ def test_the_bundles_own_curriculum_is_sound():
 
 def test_the_loader_feeds_each_unit_once_whatever_the_order_of_asking(tmp_path: Path):
     found: Course = small.course(tmp_path)
-    loader = found.loader(small.Bytes())
+    loader = found.loader(small.Pieces())
     batches = [loader.batch(number) for number in range(len(loader))]
     fed = Counter(example.name for batch in batches for row in batch.rows for example in row.examples)
     assert fed == Counter(loader.example(unit).name for unit in loader.scheduler.units)
-    again = found.loader(small.Bytes())
+    again = found.loader(small.Pieces())
     for number in reversed(range(len(again))):
         rows = again.batch(number).rows
         assert len(rows) == len(batches[number].rows)
@@ -149,7 +157,9 @@ def test_rows_hold_every_text_whole(texts: list[list[list[int]]], limit: int):
         for number, lines in enumerate(texts)
     ]
     rows = pack(examples, limit)
-    assert Counter(example.name for row in rows for example in row.examples) == Counter(str(i) for i in range(len(texts)))
+    assert Counter(example.name for row in rows for example in row.examples) == Counter(
+        str(i) for i in range(len(texts))
+    )
     for row in rows:
         # One that brings nothing new may stand in a row that is full.
         assert len(row) <= limit or len(row) == max(len(Row.of([example])) for example in row.examples)

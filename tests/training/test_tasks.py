@@ -63,8 +63,8 @@ def test_a_chain_is_what_a_session_reads_and_writes(demo_model: LoadedModel):
 
 
 def test_a_restored_scene_has_its_known_fields_in_the_prompt_and_its_masked_ones_not():
-    vocabulary = small.Bytes()
-    masked = Counter()
+    vocabulary = small.Pieces()
+    masked: Counter = Counter()
     for number in range(60):
         story = STORIES[number]
         scene = story.scenes[0]
@@ -83,7 +83,7 @@ def test_a_restored_scene_has_its_known_fields_in_the_prompt_and_its_masked_ones
 
 
 def test_judgements_are_as_often_yes_as_no_and_behind_what_critics_read():
-    vocabulary = small.Bytes()
+    vocabulary = small.Pieces()
     words = OVERLAY.prompts.of("en").probe
     yes, no = (int(vocabulary.tokenize(word)[0]) for word in (words.yes, words.no))
     answers: Counter = Counter()
@@ -111,7 +111,7 @@ def test_judgements_are_as_often_yes_as_no_and_behind_what_critics_read():
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_scenes_stay_within_their_template_and_differ(kind: str):
     done = 0
-    for story in STORIES[:80]:
+    for story in STORIES[:60]:
         scene = story.scenes[0]
         template = OVERLAY.templates[scene.template]
         others = [one for other in STORIES if other.matter != story.matter for one in other.scenes]
@@ -140,7 +140,7 @@ def test_what_the_judge_is_measured_on_it_was_not_taught():
 
 
 def test_directives_stand_in_a_third_of_the_prompts_and_never_in_those_for_measuring():
-    vocabulary = small.Bytes()
+    vocabulary = small.Pieces()
     counts = {True: 0, False: 0}
     for variety in counts:
         one = maker(vocabulary, variety=variety)
@@ -152,7 +152,7 @@ def test_directives_stand_in_a_third_of_the_prompts_and_never_in_those_for_measu
 
 
 def test_a_format_that_changes_answers_is_only_read(tmp_path: Path):
-    vocabulary = small.Bytes()
+    vocabulary = small.Pieces()
     vocabulary.chat_template = small.FORMAT.replace("message['content']", "message['content'] | trim")
     story = CHAINS[0]
     tokens, learned = Prompter(vocabulary, OVERLAY.prompts, OVERLAY.templates, 0).chain(story.scenes[:2], "en")
@@ -163,7 +163,7 @@ def test_a_format_that_changes_answers_is_only_read(tmp_path: Path):
 def test_an_ordinary_chat_has_no_scene_about_it(tmp_path: Path):
     found: Course = small.course(tmp_path)
     assert isinstance(found.words, Words)
-    example = found.examples(small.Bytes(), "train", ("chat",))[0]
+    example = found.examples(small.Pieces(), "train", ("chat",))[0]
     line = example.lines[0]
-    assert "YAML" not in small.Bytes().text(line.tokens)
-    assert small.Bytes().text(line.tokens[line.weights > 0]) == "Hello.<|im_end|>"
+    assert "YAML" not in small.Pieces().text(line.tokens)
+    assert small.Pieces().text(line.tokens[line.weights > 0]) == "Hello.<|im_end|>"
