@@ -21,7 +21,7 @@ FILES := build/.files
 $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' | LC_ALL=C sort > $(FILES).new; \
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
-.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan clean
+.PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles tsan train-env train-demo clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -133,6 +133,21 @@ tsan: env
 # A million damaged GGUF files, LoRAs, manifests and YAML documents through the readers: about ten minutes on two cores.
 fuzz-bundles: env
 	@$(BIN)/python tests/bundles/fuzz.py --inputs $(FUZZ_INPUTS)
+
+# What `ltm-edge train` needs. Not part of `env`: from most package indexes pip takes a torch with gigabytes of CUDA; name
+# one that has it without, as in make train-env TRAIN_PIP="--extra-index-url URL". `make test` runs the tests of training
+# where torch is installed, and says so where it skips them.
+TRAIN_PIP ?=
+train-env: env
+	@$(BIN)/python tools/requirements.py pyproject.toml train > build/requirements-train.txt
+	$(BIN)/python -m pip install --quiet $(TRAIN_PIP) -r build/requirements-train.txt
+
+# The example bundle's LoRA, trained anew from its data with the demo model: two processes of a thread each, which share
+# every step. About half an hour on two free cores. The same machine and packages give the same file.
+TRAIN_OUT ?= build/train-demo
+train-demo: train-env
+	@OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node 2 \
+	    -m ltm_edge train bundles/ltm-vortex-135m --base demo --out $(TRAIN_OUT) --every 30 --device cpu --install
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env

@@ -39,6 +39,7 @@ _KNOWN = (
     PEFT_CONFIG,
     "pvq_structs",
     "data",
+    "training",
     "PVQ.yaml",
 )
 _MAX_JSON = 16 << 20

@@ -94,7 +94,7 @@ def measure_learned(bundle: Bundle, course: Course, part: str, limits: Limits, t
     tell(f"{bundle.path.name}: judgements")
     losses["judge"], judge_auc = measuring.judge(course.examples(model, part, ("judge",), limit=limits.scenes))
     tell(f"{bundle.path.name}: ordinary chats")
-    losses["chat"] = measuring.loss(course.examples(model, part, ("chat",)))
+    losses["chat"] = measuring.loss(course.examples(model, part, ("chat",) if limits.scenes else ()))
     tell(f"{bundle.path.name}: next scenes of chains")
     retrieval = measuring.retrieval(course.examples(model, part, ("hold",)), limits.chains)
     tell(f"{bundle.path.name}: {limits.answers} answers")

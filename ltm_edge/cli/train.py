@@ -25,6 +25,11 @@ DEMO = "demo"
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="End after N steps instead of the whole plan.")
 @click.option("--resume", is_flag=True, help="Go on behind the checkpoint in --out.")
 @click.option("--gates", is_flag=True, help="Learn head gates for each channel, over the folder's LoRA.")
+@click.option(
+    "--measure",
+    type=click.Choice(["validation", "held-out"]),
+    help="Train nothing: the losses of base and folder's LoRA on stories that were not trained on.",
+)
 @click.option("--shuffled", is_flag=True, help="The same examples in random order, to see what the curriculum brings.")
 @click.option("--every", default=50, show_default=True, type=click.IntRange(min=1), help="Steps between checkpoints.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
@@ -43,6 +48,7 @@ def train(
     steps: int | None,
     resume: bool,
     gates: bool,
+    measure: str | None,
     shuffled: bool,
     every: int,
     device: str,
@@ -52,7 +58,7 @@ def train(
     """Train a bundle folder's LoRA by its curriculum.
 
     FOLDER holds curriculum.yaml and the stories that it names. The result is model_lora.safetensors in --out (default
-    FOLDER-training beside FOLDER) with its log and curves; --install copies it into FOLDER. A run that was stopped goes
+    FOLDER-training beside FOLDER) with its log and curves; --install copies them into FOLDER. A run that was stopped goes
     on with --resume and comes to the same result.
     """
     from ltm_edge.cli import console
@@ -64,6 +70,9 @@ def train(
 
     run = TrainingRun.prepare(folder, base, out, device, precision)
     console.notice(run.describe())
+    if measure is not None:
+        console.write_out(run.measure(measure) + "\n")
+        return
     if gates:
         for line in run.learn_gates(steps, tell=console.notice, install=install):
             console.write_out(line + "\n")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltm_edge.bench.table import render
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.errors import BundleError, TrainingError
 from ltm_edge.files import write_atomic
@@ -27,9 +29,10 @@ from ltm_edge.training.trainer import Progress, Trainer
 __all__ = ["TrainingRun"]
 
 VALIDATION_SCENES = 16
-RUN_LOG = "training_log.json"
-CURVES = "training_curves.svg"
-GATES_LOG = "gates_log.json"
+REPORTS = "training"  # folder of a bundle folder for what is no part of the bundle
+RUN_LOG = "log.json"
+CURVES = "curves.svg"
+GATES_LOG = "gates.json"
 GATE_STEPS = 12  # of each of the two times that a channel's scenes are gone through
 GATE_SCENES = 48
 
@@ -127,8 +130,8 @@ class TrainingRun:
             f"{self.out / ADAPTER}: {(self.out / ADAPTER).stat().st_size / 1e6:.1f} MB, {log['adapter_sha256']}"
         )
         if install:
-            for name in (ADAPTER, RUN_LOG, CURVES):
-                write_atomic(self.folder / name, (self.out / name).read_bytes())
+            self._report(RUN_LOG, CURVES)
+            write_atomic(self.folder / ADAPTER, (self.out / ADAPTER).read_bytes())
             add_gains(self.folder / LOG_NAME, outcome.before, outcome.after)
             lines.append(f"put into {self.folder}")
         return lines
@@ -163,18 +166,47 @@ class TrainingRun:
         path = self.folder / "field_architecture.yaml"
         if install and path.is_file():
             write_atomic(path, put_gates(path.read_text("utf-8"), found, str(path)).encode())
-            write_atomic(self.folder / GATES_LOG, (self.out / GATES_LOG).read_bytes())
+            self._report(GATES_LOG)
             lines.append(f"put into {path}")
         return lines
 
+    def measure(self, part: str) -> str:
+        """A table of the base's losses beside those with the folder's LoRA, on all stories of a part."""
+        net = self._with_lora()
+        rows = self.course.rows(self.vocabulary, part) + self.course.rows(self.vocabulary, part, ("chat",))
+        with net.without_lora():
+            before = measure(net, rows)
+        after = measure(net, rows)
+        table = []
+        for task in sorted(after.tasks):
+            one, other = before.tasks[task].mean, after.tasks[task].mean
+            change = f"{100 * (other / one - 1):+.1f} %"
+            table.append([f"loss of {task}", f"{one:.3f}", f"{other:.3f}", change, str(after.tasks[task].count)])
+        table.append(["judge AUC", f"{before.judge_auc:.3f}", f"{after.judge_auc:.3f}", "", str(len(after.margins))])
+        one, other = (math.exp(found.tasks["chat"].mean) for found in (before, after))
+        change = f"{100 * (other / one - 1):+.1f} %"
+        table.append(["perplexity of ordinary chat", f"{one:.2f}", f"{other:.2f}", change, ""])
+        return render([part, "base", "trained", "change", "predictions"], table)
+
+    def _report(self, *names: str) -> None:
+        """Copy files of the run into the folder's place for reports."""
+        (self.folder / REPORTS).mkdir(exist_ok=True)
+        for name in names:
+            write_atomic(self.folder / REPORTS / name, (self.out / name).read_bytes())
+
     def _trained(self) -> Net:
         """The base with the folder's LoRA in its weights; without a LoRA the base as it is."""
+        if not (self.folder / ADAPTER).is_file():
+            return Net.load(self.base, self.device, self.precision)
+        net = self._with_lora()
+        net.merge_lora()
+        return net
+
+    def _with_lora(self) -> Net:
+        """The base with the folder's LoRA beside it."""
         net = Net.load(self.base, self.device, self.precision)
-        path = self.folder / ADAPTER
-        if path.is_file():
-            net.add_lora(self.course.curriculum.lora, self.course.curriculum.seed)
-            net.set_lora(load_adapter(path))
-            net.merge_lora()
+        net.add_lora(self.course.curriculum.lora, self.course.curriculum.seed)
+        net.set_lora(load_adapter(self.folder / ADAPTER))
         return net
 
 
