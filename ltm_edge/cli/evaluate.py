@@ -60,8 +60,8 @@ def evaluate(
     """Measure what models have learned of scenes, on stories that they were not trained on.
 
     `demo` is the demo model. All are asked in the same words, the one column beside the other; answers are written
-    without a grammar, each with its own seed. 0 leaves a measurement out. `ltm-edge train --measure` gives the losses of
-    all scenes much sooner, by torch.
+    without a grammar, each with its own seed. 0 leaves a measurement out. `ltm-edge train --measure` gives the losses
+    of all scenes much sooner, by torch.
     """
     from ltm_edge.bench.learned import Limits, measure_learned, write_samples
     from ltm_edge.bench.table import number, render

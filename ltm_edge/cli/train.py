@@ -58,8 +58,8 @@ def train(
     """Train a bundle folder's LoRA by its curriculum.
 
     FOLDER holds curriculum.yaml and the stories that it names. The result is model_lora.safetensors in --out (default
-    FOLDER-training beside FOLDER) with its log and curves; --install copies them into FOLDER. A run that was stopped goes
-    on with --resume and comes to the same result.
+    FOLDER-training beside FOLDER) with its log and curves; --install copies them into FOLDER. A run that was stopped
+    goes on with --resume and comes to the same result.
     """
     from ltm_edge.cli import console
     from ltm_edge.training.model import need_packages
