@@ -22,7 +22,7 @@ $(shell mkdir -p build; find ltm_edge gguf_tools -name '*.py' -o -name '*.yaml' 
     cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
 .PHONY: env build chat test lint format test-cpp test-py test-packaging vocabularies soak fuzz fuzz-bundles refused tsan \
-    wheelhouse test-wheels frozen clean
+    train-env train-demo wheelhouse test-wheels frozen clean
 
 DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
@@ -138,6 +138,21 @@ fuzz-bundles: env
 # What hostile files are answered with: the tests' own cases, as tables.
 refused: env
 	@$(BIN)/python tests/bundles/refused.py
+
+# What `ltm-edge train` needs. Not part of `env`: from most package indexes pip takes a torch with gigabytes of CUDA; name
+# one that has it without, as in make train-env TRAIN_PIP="--extra-index-url URL". `make test` runs the tests of training
+# where torch is installed, and says so where it skips them.
+TRAIN_PIP ?=
+train-env: env
+	@$(BIN)/python tools/requirements.py pyproject.toml train > build/requirements-train.txt
+	$(BIN)/python -m pip install --quiet $(TRAIN_PIP) -r build/requirements-train.txt
+
+# The example bundle's LoRA, trained anew from its data with the demo model: two processes of a thread each, which share
+# every step. About half an hour on two free cores. The same machine and packages give the same file.
+TRAIN_OUT ?= build/train-demo
+train-demo: train-env
+	@OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node 2 \
+	    -m ltm_edge train bundles/ltm-vortex-135m --base demo --out $(TRAIN_OUT) --every 30 --device cpu --install
 
 # sdist -> wheel -> an environment of its own -> one document. Slower; not part of `make test`.
 test-packaging: env

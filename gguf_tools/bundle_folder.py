@@ -39,6 +39,7 @@ _KNOWN = (
     "generation_config.json",
     PEFT_CONFIG,
     "data",
+    "training",
     "PVQ.yaml",
 )
 _MAX_JSON = 16 << 20

@@ -25,6 +25,7 @@ __all__ = [
     "SchemaError",
     "SessionBusy",
     "SessionError",
+    "TrainingError",
 ]
 
 
@@ -87,6 +88,12 @@ class SessionError(LtmError):
 
 class SessionBusy(SessionError):
     """The session is in use: by another process, or by another thread of this one."""
+
+
+class TrainingError(LtmError):
+    """A training run can't begin or go on: wrong base, data that lacks what the curriculum asks for, a loss that is no
+    number, no room for a checkpoint.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "calibrate",
         "Find out what a model's word on scenes is worth to the critics.",
     ),
+    "train": ("ltm_edge.cli.train", "train", "Train a bundle folder's LoRA by its curriculum."),
+    "eval": ("ltm_edge.cli.evaluate", "evaluate", "Measure what models have learned of scenes."),
     "inspect": ("ltm_edge.cli.inspect", "inspect", "Show what a GGUF file or a bundle holds."),
     "doctor": ("ltm_edge.cli.doctor", "doctor", "Check the installation and say what to do about each problem."),
     "stdio": (
