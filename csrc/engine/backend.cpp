@@ -106,6 +106,7 @@ std::string llama_mismatch() {
 }
 
 void load_backends(const std::string& folder) {
+    llama_log_set(on_log, nullptr);  // it says what it loads
     if (ggml_backend_reg_count() == 0) ggml_backend_load_all_from_path(folder.c_str());
 }
 
