@@ -47,8 +47,8 @@ def stats(samples: npt.ArrayLike) -> Stats | None:
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A figure with about three digits that say something; a dash for None."""
-    if value is None:
+    """A figure with about three digits that say something; a dash for None and for what isn't a number."""
+    if value is None or value != value:
         return "–"
     if isinstance(value, int):
         return str(value)

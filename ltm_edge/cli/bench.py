@@ -17,7 +17,7 @@ _LEAST, _MOST = 100, 10_000_000  # vectors
 
 @click.group()
 def bench() -> None:
-    """Measure masks, turns, answers, critics, memory and more on this machine."""
+    """Measure masks, turns, answers, critics, memory and more."""
 
 
 @bench.command()

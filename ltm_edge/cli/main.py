@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bench": (
         "ltm_edge.cli.bench",
         "bench",
-        "Measure masks, turns, answers, critics, memory and more on this machine.",
+        "Measure masks, turns, answers, critics, memory and more.",
     ),
 }
 

@@ -118,10 +118,8 @@ class TrainingRun:
             "precision": self.precision,
             "phases": [phase.phase for phase in curriculum.phases],
             "adapter_sha256": file_sha256(self.out / ADAPTER),
-            "steps": outcome.log,
         }
-        text = json.dumps(log, ensure_ascii=False, indent=1).replace("\n  ", " ")
-        write_atomic(self.out / RUN_LOG, text.encode() + b"\n")
+        write_atomic(self.out / RUN_LOG, _log_text(log, outcome.log).encode())
         write_atomic(self.out / CURVES, loss_curves(outcome.log, log["phases"]).encode())
         first = outcome.before.to_dict()
         last = outcome.after.to_dict()
@@ -208,6 +206,13 @@ class TrainingRun:
         net.add_lora(self.course.curriculum.lora, self.course.curriculum.seed)
         net.set_lora(load_adapter(self.folder / ADAPTER))
         return net
+
+
+def _log_text(about: dict[str, Any], steps: list[dict[str, Any]]) -> str:
+    """The log as JSON, a line for each thing that is said of the run and for each step."""
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in about.items()]
+    told = ",\n".join(f"  {json.dumps(step)}" for step in steps)
+    return "\n".join(["{", *lines, ' "steps": [', told, " ]", "}"]) + "\n"
 
 
 def _check_base(folder: Path, base: Path, sha256: str) -> None:
