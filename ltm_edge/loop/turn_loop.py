@@ -250,6 +250,7 @@ class _Turn:
         self._bases: list[tuple[Draft, FittedPrompt, str]] = []  # what stands before a draft if it is accepted
         self.reminded = bool(order.recalled)
         self.seats: tuple[Seat, ...] = ()
+        self._prompts: list[FittedPrompt] = []  # one for each seat
         self.prompt: FittedPrompt
         self.streamed: Draft | None = None
 
@@ -281,9 +282,20 @@ class _Turn:
                 f"the context of {writer.n_ctx} tokens is full: the oldest {count} "
                 f"{'turn' if count == 1 else 'turns'} of this conversation were left out of the prompt"
             )
+        self._dropped = prompt.dropped_turns  # every further prompt of the turn begins as this one
         self.seats = self._fitting(order.seats)
         if self.seats:
-            self.prompt = self._fit(self.seats[0].manner)
+            self._prompts = self._together(self.seats)
+            self.prompt = self._prompts[0]
+
+    def _together(self, seats: tuple[Seat, ...]) -> list[FittedPrompt]:
+        """One prompt for each seat; all leave out the same turns, so that they begin alike."""
+        prompts = [self._fit(seat.manner) for seat in seats]
+        most = max(prompt.dropped_turns for prompt in prompts)
+        if most > self._dropped:
+            self._dropped = most
+            prompts = [self._fit(seat.manner) for seat in seats]
+        return prompts
 
     def _fit(self, manner: str, again: str = "") -> FittedPrompt:
         order = self._order
@@ -333,7 +345,7 @@ class _Turn:
 
     def council(self, on_text: Callable[[str], None] | None, on_event: OnEvent) -> Council:
         """One draft for each seat, in common batches, ranked. The first seat's streams."""
-        prompts = [self.prompt, *(self._fit(seat.manner) for seat in self.seats[1:])]
+        prompts = self._prompts
         orders = [self._one(prompt, seat.sampling) for prompt, seat in zip(prompts, self.seats, strict=True)]
         drafts = self._write(prompts, orders, on_text, channels=[seat.channel for seat in self.seats])
         self._bases += [
