@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,10 +117,32 @@ def terminable() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP end the program in order: files are closed, the terminal is put right."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(exit_code(number))
+        if not _leaves_prompt(exit_code(number)):
+            raise SystemExit(exit_code(number))
 
     with _handlers(leave, _ending()):
         yield
+
+
+def _leaves_prompt(code: int) -> bool:
+    """Have the prompt that is being shown end the program; False where none is.
+
+    What a signal handler raises is lost if the handler happens to run inside a weak reference's callback, of which an
+    event loop has many; so the loop is asked.
+    """
+    current = sys.modules.get("prompt_toolkit.application.current")
+    app = current.get_app_or_none() if current is not None else None
+    if app is None or not app.is_running or app.loop is None:
+        return False
+
+    def leave() -> None:
+        if app.is_running and not app.is_done:
+            app.exit(exception=SystemExit(code))
+        else:  # it has its line already
+            raise SystemExit(code)
+
+    app.loop.call_soon_threadsafe(leave)
+    return True
 
 
 @contextmanager
