@@ -29,8 +29,8 @@ class AsyncSession:
     >>> async def talk(bundle: Bundle) -> bool:
     ...     async with AsyncSession(bundle.session()) as session:
     ...         stream = session.stream("My garden keeps dying.", seed=1)
-    ...         document = "".join([piece async for piece in stream])
-    ...         return document == (await stream.reply()).document
+    ...         draft = "".join([piece async for piece in stream])
+    ...         return draft.startswith("scene:") and (await stream.reply()).document.startswith("scene:")
     >>> with Bundle.open() as bundle:
     ...     asyncio.run(talk(bundle))
     True
@@ -127,7 +127,11 @@ async def _stop(job: Future[Any], cancel: Callable[[], None]) -> None:
 
 
 class AsyncStream:
-    """An answer on its way: ``async for`` gives its document (YAML) in pieces of whole characters."""
+    """An answer on its way: ``async for`` gives its first draft (YAML) in pieces of whole characters.
+
+    Its critics may put another document in the draft's place; ``on_event`` among the options hears of it, and
+    :meth:`reply` has it.
+    """
 
     _AHEAD = 64  # pieces that may be written and not yet read
 

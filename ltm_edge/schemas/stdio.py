@@ -132,7 +132,7 @@ class SessionParams:
 
 @dataclass(frozen=True, slots=True)
 class SendParams:
-    """Answer a request: text, or a PVQ with the keys of PVQ.yaml. While it is written, `token` notifications come."""
+    """Answer a request: text, or a PVQ with the keys of PVQ.yaml. Meanwhile `token` and `event` notifications come."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     session: SessionId
@@ -143,7 +143,10 @@ class SendParams:
     lang: str | None = None
     seed: Whole | None = None
     max_tokens: Whole | None = None
-    stream: Annotated[Flag, Field(description="whether token notifications are wanted")] = True
+    channels: Annotated[str | None, Field(description="weights such as poet=0.7,ironist=0.3")] = None
+    council: Annotated[str | None, Field(description="auto, on or off: whether several channels draft at once")] = None
+    budget: Annotated[float, Field(gt=0.0, description="seconds from which no further draft begins")] | None = None
+    stream: Annotated[Flag, Field(description="whether token and event notifications are wanted")] = True
     trace: Annotated[Flag, Field(description="whether the turn's trace is wanted in the result")] = False
 
     def __post_init__(self) -> None:
@@ -162,6 +165,7 @@ class SendResult:
     partial: bool
     stop: Annotated[str, Field(description="eog (complete), length, cancelled or sink")]
     notices: tuple[str, ...]
+    remark: Annotated[str, Field(description="what the critics objected to and what came of it; may be empty")]
     trace: Mapping[str, Any] | None
 
 
@@ -455,6 +459,17 @@ class TokenParams:
 
 
 @dataclass(frozen=True, slots=True)
+class EventParams:
+    """A part of the turn begins, or another document than the one that streamed is the answer."""
+
+    session: SessionId
+    request: Annotated[RequestId, Field(description="id of the send")]
+    stage: Annotated[str | None, Field(description="recall, draft, council, critics, revise or store")]
+    about: Annotated[str, Field(description="a few words for people; may be empty")]
+    document: Annotated[str | None, Field(description="the document that takes the draft's place (YAML)")]
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeParams:
     """A sentence for people."""
 
@@ -492,7 +507,7 @@ METHODS: Mapping[str, Method] = {
     "shutdown": Method(ShutdownParams, None),
 }
 
-NOTIFICATIONS: Mapping[str, type] = {"token": TokenParams, "notice": NoticeParams}
+NOTIFICATIONS: Mapping[str, type] = {"token": TokenParams, "event": EventParams, "notice": NoticeParams}
 
 
 def check_params(method: str, params: Mapping[str, Any]) -> Any:

@@ -66,6 +66,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "SchemaError": 1601,
         "SessionError": 1700,
         "SessionBusy": 1701,
+        "TrainingError": 1800,
     }
 )
 """Code by the name of the error's class; those below zero are JSON-RPC's own."""

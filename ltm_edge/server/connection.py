@@ -11,6 +11,7 @@ from io import FileIO
 from typing import Any, BinaryIO
 
 from ltm_edge.errors import LtmError, Problem, SchemaError
+from ltm_edge.loop.events import Replaced, TurnEvent
 from ltm_edge.schemas import stdio
 from ltm_edge.schemas.check import nearest, show
 from ltm_edge.server import methods
@@ -143,7 +144,8 @@ class _Connection:
             self._conversations.close(conversation, answer)
         elif method == "send":
             piece = partial(self._token, conversation.id, id)
-            conversation.lane.put(Job(id, lambda: methods.send(conversation, params, piece), answer))
+            event = partial(self._event, conversation.id, id)
+            conversation.lane.put(Job(id, lambda: methods.send(conversation, params, piece, event), answer))
         else:
             call = methods.MEMORY_METHODS[method]
             conversation.lane.put(Job(id, lambda: call(conversation, params), answer))
@@ -161,6 +163,11 @@ class _Connection:
     def _token(self, session: str, request: Id, text: str) -> bool:
         params = {"session": session, "request": request, "text": text}
         return self._outbox.put({"jsonrpc": "2.0", "method": "token", "params": params}, _TOKENS_AHEAD)
+
+    def _event(self, session: str, request: Id, part: TurnEvent) -> bool:
+        stage, document = (None, part.document) if isinstance(part, Replaced) else (part.name, None)
+        params = {"session": session, "request": request, "stage": stage, "about": part.about, "document": document}
+        return self._outbox.put({"jsonrpc": "2.0", "method": "event", "params": params}, _TOKENS_AHEAD)
 
     def _notice(self, session: str, text: str) -> None:
         params = {"session": session, "text": text}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ltm_edge.errors import Cancelled, InputError, ModelError
+from ltm_edge.loop.events import TurnEvent
 from ltm_edge.memory.records import LEVELS, Link, StoredScene
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
@@ -18,10 +19,13 @@ from ltm_edge.server.conversations import Conversation
 __all__ = ["MEMORY_METHODS", "Piece", "inspect", "send"]
 
 Piece = Callable[[str], bool]
+Event = Callable[[TurnEvent], bool]
 
 
-def send(conversation: Conversation, params: stdio.SendParams, piece: Piece) -> stdio.SendResult:
-    """Answer a request; ``piece`` gets the document as it is written and says whether anybody still reads it.
+def send(conversation: Conversation, params: stdio.SendParams, piece: Piece, event: Event) -> stdio.SendResult:
+    """Answer a request; ``piece`` gets the first draft as it is written, ``event`` the turn's parts.
+
+    Both say whether anybody still reads it.
 
     Raises:
         LtmError: as `Session.send` raises it.
@@ -32,14 +36,22 @@ def send(conversation: Conversation, params: stdio.SendParams, piece: Piece) -> 
         if not piece(text):
             raise Cancelled("nobody reads the answer any more")
 
+    def on_event(part: TurnEvent) -> None:
+        if not event(part):
+            raise Cancelled("nobody reads the answer any more")
+
     reply = session.send(
         params.text if params.pvq is None else Pvq.from_dict(dict(params.pvq), "pvq"),  # type: ignore[arg-type]
         on_token=on_token if params.stream else None,
+        on_event=on_event if params.stream else None,
         template=params.template,
         form=params.form,
         lang=params.lang,
         seed=params.seed,
         max_tokens=params.max_tokens,
+        channels=params.channels,
+        council=params.council,
+        budget=params.budget,
     )
     return stdio.SendResult(
         text=reply.text,
@@ -49,6 +61,7 @@ def send(conversation: Conversation, params: stdio.SendParams, piece: Piece) -> 
         partial=reply.partial,
         stop=reply.stop,
         notices=tuple(str(line) for line in reply.trace.get("notices") or ()),
+        remark=reply.remark,
         trace=reply.trace if params.trace else None,
     )
 

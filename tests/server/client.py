@@ -140,6 +140,12 @@ class Client:
         found = [n["params"] for n in self.notifications if n["method"] == "token"]
         return [params["text"] for params in found if params["request"] == id]
 
+    def last_document(self, id: int) -> str:
+        """The document that a send's notifications add up to: the draft's pieces, or what took its place."""
+        found = [n["params"] for n in self.notifications if n["method"] == "event"]
+        replaced = [params["document"] for params in found if params["request"] == id and params["document"]]
+        return replaced[-1] if replaced else "".join(self.tokens(id))
+
     def wait_for_tokens(self, id: int, count: int) -> None:
         while len(self.tokens(id)) < count:
             self.message()
