@@ -37,7 +37,7 @@ curriculum:
     - phase: irony
       archetypes: [trickster]
       tasks: {{restore: 0.2, create: 0.4, hold: 0.4}}
-  data: [data/*.jsonl]                                # files of the folder, or patterns
+  data: [data/stories/*.yaml]                         # files of the folder, or patterns; see docs/training.md
 """
 
 

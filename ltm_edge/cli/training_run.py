@@ -33,8 +33,8 @@ REPORTS = "training"  # folder of a bundle folder for what is no part of the bun
 RUN_LOG = "log.json"
 CURVES = "curves.svg"
 GATES_LOG = "gates.json"
-GATE_STEPS = 12  # of each of the two times that a channel's scenes are gone through
-GATE_SCENES = 48
+GATE_STEPS = 8  # of each of the two times that a channel's scenes are gone through
+GATE_SCENES = 32
 
 
 @dataclass
