@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import ltm_edge
-from ltm_edge import AsyncSession, Bundle
+from ltm_edge import AsyncSession, Bundle, Session
 from ltm_edge.errors import SessionBusy
 from tools import api_docs
 
