@@ -38,6 +38,8 @@ MemoryImport = Callable[[Path, Path], int]
 It raises `GgufError` where the folder can't be taken, and writes nothing where the folder has no texts.
 """
 
+# Bits a weight of a tensor that a LoRA is merged into; with fewer, most of its changes are smaller than a step.
+_ENOUGH_BITS = 6.0
 # What `general.file_type` says of a file whose matrices are all of one type (numbers of llama.h's llama_ftype).
 _FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 11, "Q4_K": 14,
@@ -254,6 +256,10 @@ class BundleConverter(Converter):
         if self.lora is not None:
             scale = f"{self.options.lora_scale:g}"
             rows.append(("LoRA", f"{printable_path(self.lora.path)}, {len(self.lora.targets)} tensors, scale {scale}"))
+            types = {spec.type for spec in self.merged.specs if spec.name in self.lora.targets}
+            coarse = sorted(one.name for one in types if one.bits_per_weight < _ENOUGH_BITS)
+            if coarse:
+                rows.append(("note", f"{', '.join(coarse)} rounds much of a LoRA away; --outtype Q8_0 keeps it"))
         own = sum(key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX) for key in self.folder.entries)
         rows.append(("templates", f"{own} of its own" if own else "the packaged ones"))
         if self.folder.channels:
