@@ -16,6 +16,8 @@ class LtmEdge {
   #take({ id, method, params, result, error }) {
     if (method === "token") return this.#waiting.get(params.request)?.onToken?.(params.text);
     if (method === "notice") return console.error(params.text);
+    if (method === "event" && params.document) return console.log(`\n(in its place)\n${params.document}`);
+    if (method) return; // a notification of a newer program
     const { resolve, reject } = this.#waiting.get(id);
     this.#waiting.delete(id);
     return error ? reject(Object.assign(new Error(error.message), error)) : resolve(result);

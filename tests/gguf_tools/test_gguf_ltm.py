@@ -64,6 +64,7 @@ def test_wrong_entries(name: str, tmp_path: Path) -> None:
 
 def test_keys_are_built_and_checked_alike() -> None:
     assert keys.scene_template_key("tricksters-turn") == "ltm.scene_template.tricksters-turn"
+    assert keys.pvq_key("a-request") == "ltm.pvq.a-request" and keys.is_known_ltm_key("ltm.pvq.a-request")
     assert keys.is_known_ltm_key("ltm.scene_template.mirror") and not keys.is_known_ltm_key("ltm.scene_template.")
     for name in ("", "A", "a--b", "-a", "a_b", "имя", "a" * 65, "a/b", ".."):
         with pytest.raises(ValueError, match="scene template name"):
@@ -72,7 +73,8 @@ def test_keys_are_built_and_checked_alike() -> None:
 
 def test_format_document_names_every_key_and_no_other() -> None:
     document = (Path(gguf_tools.__file__).parent / "FORMAT.md").read_text("utf-8")
-    for key in (*keys.LTM_FIXED, keys.LTM_SCENE_TEMPLATE_PREFIX + "<name>"):
+    named = (keys.LTM_SCENE_TEMPLATE_PREFIX + "<name>", keys.LTM_PVQ_PREFIX + "<name>")
+    for key in (*keys.LTM_FIXED, *named):
         assert f"| `{key}` |" in document, key
     rows = [line.split("`")[1] for line in document.splitlines() if line.startswith("| `ltm.")]
-    assert len(rows) == len(set(rows)) == len(keys.LTM_FIXED) + 1
+    assert len(rows) == len(set(rows)) == len(keys.LTM_FIXED) + len(named)
