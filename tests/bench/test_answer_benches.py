@@ -214,13 +214,14 @@ def test_a_way_without_english_answers_has_no_similarity():
 
 
 def test_the_ways_differ_by_one_part_each():
-    ways = ways_of(OVERLAY.overlay)
-    assert ways["the overlay"] == OVERLAY.overlay
+    overlay = replace(OVERLAY.overlay, consilium=replace(OVERLAY.overlay.consilium, enabled="auto"))
+    ways = ways_of(overlay)
+    assert ways["the overlay"] == overlay
     looped = {name: way.self_loop.enabled for name, way in ways.items()}
     routed = {name: way.routing.inputs for name, way in ways.items()}
     assert looped == {PLAIN: False, "routing": False, "loop": True, "routing, loop": True, "the overlay": True}
     assert routed == {PLAIN: False, "routing": True, "loop": False, "routing, loop": True, "the overlay": True}
-    assert {way.pvq.infer for way in ways.values()} == {OVERLAY.overlay.pvq.infer}, "templates are chosen alike"
+    assert {way.pvq.infer for way in ways.values()} == {overlay.pvq.infer}, "templates are chosen alike"
     assert [name for name, way in ways.items() if way.consilium.enabled != "never"] == ["the overlay"]
 
 
