@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
-from ltm_edge.engine.options import default_threads
+from ltm_edge.engine.options import bounded_threads
 from ltm_edge.engine.process import same_process
 from ltm_edge.errors import EngineError
 from ltm_edge.hashes import file_sha256
@@ -72,7 +72,7 @@ class Embedder:
         native = core()
         options = native.EmbedderOptions()
         options.pooling = pooling
-        options.n_threads = threads or default_threads()
+        options.n_threads = bounded_threads(threads)
         options.n_ctx = ctx or 0
         self.path = path
         self._handle: Any = handle
