@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -224,3 +225,18 @@ def test_curves_show_every_task():
     svg = loss_curves(log, ["myth", "<drama>"])
     assert svg.count("<polyline") == 2 and "&lt;drama&gt;" in svg and "create 2.00" in svg
     assert loss_curves([], []).startswith("<svg")
+
+
+def test_dropout_is_on_while_it_learns_alone_and_the_same_seed_drops_the_same(course: Course):
+    net = Net(small.tiny_model())
+    net.add_lora(LoraShape(4, 8, 0.5), 1)
+    tensors = {name: torch.full_like(value, 0.1) for name, value in net.lora().items()}  # B begins as zeros
+    net.set_lora(tensors)
+    row = course.rows(small.Pieces(), "validation")[0]
+
+    def found(seed: int | None) -> list[float]:
+        with torch.no_grad(), contextlib.nullcontext() if seed is None else net.learning(seed):
+            return net.losses(row).tolist()
+
+    assert found(3) == found(3) != found(4)
+    assert found(None) == found(None) != found(3)
