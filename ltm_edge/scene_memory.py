@@ -8,31 +8,28 @@ survive a fork: open it again in the child.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ltm_edge.errors import InputError, MemoryStoreError
+from ltm_edge.errors import InputError
 from ltm_edge.memory import consolidate as levels
 from ltm_edge.memory import folders, forgetting
-from ltm_edge.memory.adding import NewScene, SceneWriter
+from ltm_edge.memory.adding import NewScene
 from ltm_edge.memory.chains import Chain, chain_of
-from ltm_edge.memory.counting import ArchetypeCount, ChainCount, Counters
+from ltm_edge.memory.counting import ArchetypeCount, ChainCount
 from ltm_edge.memory.exchange import Imported, export_scenes, import_scenes
 from ltm_edge.memory.exclusive import exclusive
 from ltm_edge.memory.finding import find_scene, list_scenes, recall_scenes
-from ltm_edge.memory.integration_log import IntegrationLog, logged
-from ltm_edge.memory.integrator import Integrator
+from ltm_edge.memory.integration_log import logged
 from ltm_edge.memory.log_entries import LogEntry
+from ltm_edge.memory.opened import OpenedMemory
 from ltm_edge.memory.protocols import CountTokens, Embedder, Floats, Notice, Progress, Summarise
-from ltm_edge.memory.recall import Recaller
 from ltm_edge.memory.records import Added, Forgotten, Link, Policy, Recall, Stats, StoredScene, microseconds
 from ltm_edge.memory.sources import foreign_scenes
-from ltm_edge.memory.store import STORE_NAME, SceneStore
-from ltm_edge.memory.vectors import BATCH, MakesEmbedder, Vectors
+from ltm_edge.memory.vectors import MakesEmbedder
 from ltm_edge.paths import memory_folder
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
@@ -66,33 +63,13 @@ class SceneMemory:
         policy: the numbers it works by.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        store: SceneStore,
-        embedders: Sequence[MakesEmbedder],
-        policy: Policy,
-        archetype_ids: Mapping[str, str],
-        notice: Notice,
-        progress: Progress | None,
-        fill: bool,
-    ) -> None:
+    def __init__(self, opened: OpenedMemory, policy: Policy) -> None:
         """Use :meth:`open`."""
-        self.folder = folder
+        self.folder = opened.folder
         self.policy = policy
-        self._store = store
-        self._notice = notice
-        self._progress = progress
-        self._vectors = Vectors(store, folder, embedders, policy, notice, progress, fill)
-        folded = {name.casefold(): key for name, key in archetype_ids.items()}
-        self._recaller = Recaller(store, policy, folded)
-        self._counters = Counters(store, folded)
-        self._integrator = Integrator(store, policy, self._counters)
-        self._writer = SceneWriter(store, policy, self._vectors, self._integrator)
-        self._log = IntegrationLog(folder)
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._closed = False
+        self._opened = opened
+        self._lock, self._check = opened.lock, opened.check  # as `exclusive` asks for them
+        self._store, self._vectors, self._integrator = opened.store, opened.vectors, opened.integrator
 
     @staticmethod
     def open(
@@ -127,17 +104,21 @@ class SceneMemory:
             MemoryStoreError: can't be read, damaged, of a newer version, or in use for too long.
         """
         folder = Path(path).expanduser() if path is not None else memory_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise MemoryStoreError(f"{folder}: can't be made: {error.strerror}; name another folder") from None
-        store = SceneStore(folder / STORE_NAME, timeout=timeout)
-
         embedders = [_demo_embedder if embedder is None else embedder]
         if fallback is not None:
             embedders.append(fallback)
-        say = notice or (lambda message: None)
-        return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress, fill)
+        numbers = policy or Policy()
+        opened = OpenedMemory(
+            folder,
+            embedders,
+            numbers,
+            archetype_ids or {},
+            notice or (lambda message: None),
+            timeout=timeout,
+            progress=progress,
+            fill=fill,
+        )
+        return SceneMemory(opened, numbers)
 
     @property
     def writable(self) -> bool:
@@ -203,7 +184,7 @@ class SceneMemory:
             pinned=pinned,
             score=score,
         )
-        return self._writer.add(new, recalled, shown, replaces)
+        return self._opened.writer.add(new, recalled, shown, replaces)
 
     @exclusive
     def edit(
@@ -221,7 +202,7 @@ class SceneMemory:
             InputError: no such scene, or nothing to change.
             MemoryStoreError: can't be written.
         """
-        new = self._writer.edit(self._get(number), scene, text, keys, microseconds(at))
+        new = self._opened.writer.edit(self._get(number), scene, text, keys, microseconds(at))
         return Added(new, "added", (number,))
 
     @exclusive
@@ -292,7 +273,7 @@ class SceneMemory:
             Hits by score, then the scenes along their chains, all within the budget. Empty for an empty query.
         """
         return recall_scenes(
-            self._recaller,
+            self._opened.recaller,
             self._vectors,
             self.policy,
             query,
@@ -347,7 +328,7 @@ class SceneMemory:
         Raises:
             InputError: no such scene.
         """
-        return chain_of(self._store, self._recaller, self._get(number))
+        return chain_of(self._store, self._opened.recaller, self._get(number))
 
     def _get(self, number: int) -> StoredScene:
         found = self._store.get(number)
@@ -358,17 +339,17 @@ class SceneMemory:
     @exclusive
     def archetypes(self) -> list[ArchetypeCount]:
         """How often each archetype was accepted, when last and how well judged; the most accepted first."""
-        return self._counters.archetypes()
+        return self._opened.counters.archetypes()
 
     @exclusive
     def chains(self) -> list[ChainCount]:
         """How many turns of each chain were accepted, when last and how well judged; the latest first."""
-        return self._counters.chains()
+        return self._opened.counters.chains()
 
     @exclusive
     def log(self) -> list[LogEntry]:
         """What was accepted, strengthened, weakened, superseded, consolidated and forgotten; oldest first."""
-        return logged(self._store, self._counters)
+        return logged(self._store, self._opened.counters)
 
     # Forgetting.
 
@@ -438,7 +419,7 @@ class SceneMemory:
             summarise=summarise,
             embed=embed,
         )
-        self._log.follow(self._store)
+        self._opened.log.follow(self._store)
         return self._store.get_many(made)
 
     # The folder as a whole.
@@ -450,7 +431,7 @@ class SceneMemory:
         Raises:
             MemoryStoreError: another process is using the memory, or there is no room for a second copy.
         """
-        self._log.rewrite(self._store)
+        self._opened.log.rewrite(self._store)
         folders.compact(self._store, self._vectors, self.folder)
 
     @exclusive
@@ -531,17 +512,7 @@ class SceneMemory:
         Every batch is kept, so that an interrupted run goes on where it was, and other threads have their turn between
         two of them. What ``progress`` raises ends it.
         """
-        with self._lock:
-            self._check()
-            todo = self._vectors.missing()
-        tell = progress or self._progress or (lambda done, todo: None)
-        for start in range(0, len(todo), BATCH):
-            with self._lock:
-                self._check()
-                if not self._vectors.embed_missing(todo[start : start + BATCH]):
-                    return start
-            tell(min(start + BATCH, len(todo)), len(todo))
-        return len(todo)
+        return self._opened.fill(progress)
 
     @exclusive
     def pack(self, folder: str | os.PathLike[str]) -> int:
@@ -569,21 +540,7 @@ class SceneMemory:
 
     def close(self) -> None:
         """Save the index, bring the log up to date and close the files. May be called more than once."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if os.getpid() != self._pid:
-                return
-            try:
-                if self._store.writable:
-                    self._vectors.close()
-                    self._log.follow(self._store)
-                    folders.write_meta(self._store, self.folder)
-            except MemoryStoreError as error:
-                self._notice(f"{error} (what was stored is safe)")
-            finally:
-                self._store.close()
+        self._opened.close()
 
     def __enter__(self) -> SceneMemory:
         return self
@@ -592,14 +549,6 @@ class SceneMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    # What keeps it together.
-
-    def _check(self) -> None:
-        if self._closed:
-            raise MemoryStoreError(f"{self.folder}: this memory is closed; open it again")
-        if os.getpid() != self._pid:
-            raise MemoryStoreError(f"{self.folder}: this memory was opened before a fork; open it again in the child")
 
 
 def _demo_embedder() -> Embedder:

@@ -7,10 +7,9 @@ adapters), or both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ltm_edge.bench.classify import Told, tell_apart
+from ltm_edge.bench.report import Columns, Report, conditions, load_averages, table, this_machine
 from ltm_edge.bench.requests import HeldOut
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.table import number, render
 from ltm_edge.bench.text_measures import words
 from ltm_edge.bench.variants import undirected, variant, without_loop
 from ltm_edge.bundle import Bundle
@@ -53,7 +53,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelsReport:
+class ChannelsReport(Report):
     """What was measured.
 
     Attributes:
@@ -78,24 +78,19 @@ class ChannelsReport:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
-        rows = [
-            [
-                level.name,
-                number(level.told.accuracy),
-                number(1 / len(self.channels)),
-                f"{level.told.p:.4f}",
-                number(level.alike),
-                number(level.complete),
-            ]
-            for level in self.levels
-        ]
+        columns: Columns[Level] = {
+            "channels act by": lambda level: level.name,
+            "accuracy": lambda level: number(level.told.accuracy),
+            "chance": lambda _: number(1 / len(self.channels)),
+            "p": lambda level: f"{level.told.p:.4f}",
+            "all alike": lambda level: number(level.alike),
+            "complete": lambda level: number(level.complete),
+        }
         lines = [
             f"{self.model}, {self.threads} threads, {self.requests} requests to each of {len(self.channels)} channels",
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             "",
-            render(["channels act by", "accuracy", "chance", "p", "all alike", "complete"], rows),
+            table(columns, self.levels),
         ]
         for level in self.levels:
             body = [
@@ -109,7 +104,7 @@ class ChannelsReport:
 
     def to_dict(self, *, answers: bool = False) -> dict[str, Any]:
         """The report as JSON, with all responses if asked for."""
-        found = asdict(self)
+        found = Report.to_dict(self)
         for level in found["levels"]:
             if not answers:
                 del level["responses"]
@@ -138,7 +133,7 @@ def bench_channels(
     """
     from ltm_edge.embedders import demo_embedder
 
-    machine = machine_line()
+    machine = this_machine()
     with ExitStack() as stack:
         bundle = stack.enter_context(Bundle.open(path, threads=threads))
         embedder = stack.enter_context(demo_embedder(threads=threads))
@@ -172,7 +167,7 @@ def bench_channels(
             machine=machine,
             model=bundle.model.description,
             threads=bundle.model.threads,
-            load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+            load_after=load_averages(),
             channels=channels,
             requests=len(requests),
             levels=tuple(levels),

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from gguf_tools.records import GgufInfo
 from gguf_tools.types import TENSOR_TYPES, ValueType
 from gguf_tools.writer import GgufWriter, TensorSpec
 from ltm_edge.bench.opening import Opening, bench_opening
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.report import Columns, Report, table, this_machine
+from ltm_edge.bench.table import number
 from ltm_edge.overlay_set import packaged_documents
 
 __all__ = ["ConvertReport", "bench_convert"]
@@ -71,33 +72,31 @@ class Row:
     peak: int | None = None
     bound: int | None = None
 
-    def cells(self) -> list[str]:
-        """The row as text."""
-        rate = None if self.seconds is None else self.nbytes / 1e6 / self.seconds
-        peak = None if self.peak is None else self.peak / 1e6
-        bound = None if self.bound is None else self.bound / 1e6
-        figures = (self.seconds, self.cpu, rate, peak, bound)
-        return [self.file, self.program, *(number(x) for x in figures), self.note]
-
 
 @dataclass(frozen=True, slots=True)
-class ConvertReport:
-    """All rows, what opening a bundle of the model adds, and the machine that they were measured on."""
+class ConvertReport(Report):
+    """The machine, all rows, and what opening a bundle of the model adds."""
 
+    machine: dict[str, Any]
     rows: tuple[Row, ...]
     opening: Opening
-    machine: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON."""
-        rows = [asdict(row) for row in self.rows]
-        return {"machine": self.machine, "rows": rows, "opening": asdict(self.opening)}
 
     def lines(self) -> list[str]:
-        """The table."""
-        head = ["base", "program", "s", "CPU s", "MB/s", "peak MB", "bound MB", ""]
+        """The report for people."""
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
-        return [*render(head, [row.cells() for row in self.rows]).splitlines(), "", self.opening.line(), "", machine]
+        return [table(_COLUMNS, self.rows), "", self.opening.line(), "", machine]
+
+
+_COLUMNS: Columns[Row] = {
+    "base": lambda row: row.file,
+    "program": lambda row: row.program,
+    "s": lambda row: number(row.seconds),
+    "CPU s": lambda row: number(row.cpu),
+    "MB/s": lambda row: number(None if row.seconds is None else row.nbytes / 1e6 / row.seconds),
+    "peak MB": lambda row: number(None if row.peak is None else row.peak / 1e6),
+    "bound MB": lambda row: number(None if row.bound is None else row.bound / 1e6),
+    "": lambda row: row.note,
+}
 
 
 def bench_convert(base: Path, layers: int, rounds: int, progress: Callable[[str], None]) -> ConvertReport:
@@ -119,7 +118,7 @@ def bench_convert(base: Path, layers: int, rounds: int, progress: Callable[[str]
             progress(f"making a Q8_0 file of {layers} layers in the shapes of a 7B model")
             made = _synthetic(scratch / "synthetic.gguf", layers)
             rows += _both(f"7B-shaped, {layers} layers", made, scratch, rounds, progress)
-    return ConvertReport(tuple(rows), opening, machine_line())
+    return ConvertReport(this_machine(), tuple(rows), opening)
 
 
 def _bundle(scratch: Path, base: Path) -> Path:

@@ -8,10 +8,11 @@ others. Signals were set, and probes are calibrated, on one half of the triples;
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ltm_edge.bench.table import machine_line, render
+from ltm_edge.bench.report import Report, this_machine
+from ltm_edge.bench.table import render
 from ltm_edge.bench.triples import Triple
 from ltm_edge.loop.critics.calibrate import Calibration, auc, fit_probe
 from ltm_edge.loop.critics.critic import Measured, combine, probability
@@ -52,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class CriticsReport:
+class CriticsReport(Report):
     """What was measured.
 
     Attributes:
@@ -119,10 +120,6 @@ class CriticsReport:
             *(["", "calibrated on the other half:", *weights] if weights else []),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return asdict(self)
-
 
 def _figure(value: float | None, mark: str = "") -> str:
     return "–" if value is None else f"{mark}{value:.2f}"
@@ -161,7 +158,7 @@ def bench_critics(
         model: its name.
         progress: gets what is measured next.
     """
-    machine = machine_line()
+    machine = this_machine()
     odds = _ask(triples, critics, hearing, progress)
     rows: list[Row] = []
     languages: dict[str, dict[str, dict[str, float]]] = {}

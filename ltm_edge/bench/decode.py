@@ -6,17 +6,17 @@ all of them alike.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltm_edge.bench.llama_loop import LlamaLoop, peak_memory
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.report import Report, conditions, load_averages, this_machine
+from ltm_edge.bench.table import number, render
 from ltm_edge.engine.decoder import Decoder, Pass, Sampling
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.native import core
@@ -69,7 +69,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeReport:
+class DecodeReport(Report):
     """One run of the benchmark.
 
     Attributes:
@@ -146,17 +146,11 @@ class DecodeReport:
             "forced_share": self.median("compiled, greedy", lambda run: run.forced / run.tokens),
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return {**asdict(self), "summary": self.summary()}
-
     def lines(self) -> list[str]:
-        """The report as text."""
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
+        """The report for people."""
         prompts = len({run.prompt for run in self.runs})
         lines = [
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             f"{self.model}, {self.threads} threads, template {_TEMPLATE}, {prompts} requests, {self.rounds} rounds; "
             "means over requests of medians over rounds; all ways take turns",
             "",
@@ -371,7 +365,7 @@ def bench_decode(
     from ltm_edge.bundle import Bundle
     from ltm_edge.grammar import template_gbnf
 
-    machine = machine_line()
+    machine = this_machine()
     with Bundle.open(path, ctx=_CTX, gpu_layers=0, threads=threads) as bundle:
         model = bundle.model
         names = bundle.overlay_set.archetype_names().get("en")
@@ -396,7 +390,7 @@ def bench_decode(
             model=model.description,
             threads=model.threads,
             rounds=rounds,
-            load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+            load_after=load_averages(),
             runs=tuple(runs),
             peak_bytes=peak_memory(model.path, _CTX, model.threads),
         )

@@ -6,17 +6,17 @@ All ways take turns, round by round, so that whatever else the machine does fall
 from __future__ import annotations
 
 import importlib
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltm_edge.bench.peers import NOT_INSTALLED
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.report import Columns, Report, conditions, load_averages, table, this_machine
+from ltm_edge.bench.table import number
 from ltm_edge.embedders import demo_embedder_path
 from ltm_edge.engine.embedder import Embedder, Vectors
 from ltm_edge.engine.options import default_threads
@@ -56,7 +56,7 @@ class EmbedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedReport:
+class EmbedReport(Report):
     """One run of the benchmark.
 
     Attributes:
@@ -88,37 +88,28 @@ class EmbedReport:
             "batched_over_sentence_transformers": self.ratio("F16, batched", "sentence-transformers"),
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return {**asdict(self), "summary": self.summary()}
-
     def lines(self) -> list[str]:
-        """The report as text."""
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
-        rows = []
-        for row in self.rows:
-            s = row.seconds
-            rows.append(
-                (
-                    row.way,
-                    number(row.texts / s) if s else row.note,
-                    number(1e3 * s / row.texts) if s else "–",
-                    number(row.tokens / s) if s and row.tokens else "–",
-                    f"{row.cosine:.5f}" if row.cosine is not None else "–",
-                )
-            )
+        """The report for people."""
         figures = self.summary()
         return [
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             f"{self.rows[0].texts} texts, {self.threads} threads, best of {self.rounds} rounds; all ways take turns",
             "",
-            render(("", "texts/s", "ms/text", "tokens/s", "cosine"), rows),
+            table(_COLUMNS, self.rows),
             "",
             f"time, batched over one by one: {number(figures['batched_over_one_by_one'])}; Q8_0 over F16: "
             f"{number(figures['q8_0_over_f16'])}; F16 over sentence-transformers: "
             f"{number(figures['batched_over_sentence_transformers'])}",
         ]
+
+
+_COLUMNS: Columns[EmbedRow] = {
+    "": lambda row: row.way,
+    "texts/s": lambda row: number(row.texts / row.seconds) if row.seconds else row.note,
+    "ms/text": lambda row: number(1e3 * row.seconds / row.texts if row.seconds else None),
+    "tokens/s": lambda row: number(row.tokens / row.seconds if row.seconds and row.tokens else None),
+    "cosine": lambda row: f"{row.cosine:.5f}" if row.cosine is not None else "–",
+}
 
 
 def bench_embed(
@@ -140,7 +131,7 @@ def bench_embed(
     Raises:
         ModelError: the model can't be used.
     """
-    machine = machine_line()
+    machine = this_machine()
     threads = threads or default_threads()
     texts = _texts(count)
     files = {path.stem: path} if path else {"F16": demo_embedder_path("F16"), "Q8_0": demo_embedder_path("Q8_0")}
@@ -178,8 +169,7 @@ def bench_embed(
     ]
     if path is None and peer is None:
         rows.append(EmbedRow("sentence-transformers", note=NOT_INSTALLED))
-    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else []
-    return EmbedReport(machine, threads, rounds, load, tuple(rows))
+    return EmbedReport(machine, threads, rounds, load_averages(), tuple(rows))
 
 
 def _texts(count: int) -> list[str]:

@@ -17,9 +17,9 @@ from ltm_edge.engine.decoder import Order, Sampling, Scored
 from ltm_edge.errors import SchemaError
 from ltm_edge.grammar import Grammar
 from ltm_edge.scene.record import Scene
+from ltm_edge.scene.vocabulary import Tokens
 from ltm_edge.training.course import Course
 from ltm_edge.training.measure import Tally, auc
-from ltm_edge.training.prompts import Tokens
 from ltm_edge.training.tasks import Example, Line
 
 __all__ = ["Learned", "Limits", "measure_learned", "write_samples"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from ltm_edge.bench.documents import Case, cases
 from ltm_edge.bench.replay import replay
+from ltm_edge.bench.report import Report, conditions, this_machine
 from ltm_edge.bench.rows import MaskRow
-from ltm_edge.bench.table import machine_line, number, render, stats
+from ltm_edge.bench.table import number, render, stats
 from ltm_edge.native import core
 
 __all__ = ["MaskReport", "MaskTable", "bench_masks"]
@@ -36,23 +37,17 @@ class MaskTable:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskReport:
-    """One run of the benchmark."""
+class MaskReport(Report):
+    """One run of the benchmark; times in microseconds unless a name says otherwise."""
 
     machine: dict[str, Any]
     rounds: int
     tables: tuple[MaskTable, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON; times in microseconds unless a name says otherwise."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
-        """The report as text."""
-        machine = self.machine
-        load = " ".join(str(value) for value in machine["load"])
+        """The report for people."""
         lines = [
-            f"{machine['platform']}, {machine['cores']} cores, load {load}",
+            conditions(self.machine),
             f"Masks and accepts: µs, mean / p50 / p99 / max over a document's tokens, each token with its best of "
             f"{self.rounds} rounds (cold: of {min(self.rounds, _COLD_ROUNDS)}).",
             "Set-up, and llama.cpp over the whole vocabulary: processor time, since a clock counts what others do; "
@@ -244,7 +239,7 @@ def bench_masks(paths: Sequence[Path], rounds: int, progress: Callable[[str], No
     """
     from ltm_edge.bench import peers
 
-    machine = machine_line()
+    machine = this_machine()
     tables = []
     for path in paths:
         own = OwnVocab(path)

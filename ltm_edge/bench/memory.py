@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from ltm_edge.bench.memory_peers import Searcher, searchers, version_of
 from ltm_edge.bench.memory_scenes import measure_adding, measure_scoring
 from ltm_edge.bench.memory_vectors import DIM, clustered, sentences
 from ltm_edge.bench.peers import NOT_INSTALLED
-from ltm_edge.bench.table import Stats, machine_line, number, render, stats
+from ltm_edge.bench.report import Columns, Report, conditions, load_averages, table, this_machine
+from ltm_edge.bench.table import Stats, number, stats
 from ltm_edge.engine.options import default_threads
 from ltm_edge.memory.index import EXACT_BELOW, Floats
 
@@ -84,7 +85,7 @@ class IndexTable:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryReport:
+class MemoryReport(Report):
     """One run of the benchmark.
 
     Attributes:
@@ -105,22 +106,16 @@ class MemoryReport:
     add: Stats | None
     scoring: Stats | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
-        """The report as text."""
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
+        """The report for people."""
         lines = [
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             f"{DIM} dimensions, {_K} neighbours; {self.threads} threads build, one asks; best of {self.rounds} rounds; "
             f"graphs with the least effort that finds {_RECALL:.0%}",
         ]
-        for table in self.tables:
-            lines += ["", f"{table.size} {table.vectors}; a memory of this size uses: {table.chosen}", ""]
-            lines.append(render(_HEAD, [_cells(row) for row in table.rows]))
+        for one in self.tables:
+            lines += ["", f"{one.size} {one.vectors}; a memory of this size uses: {one.chosen}", ""]
+            lines.append(table(_COLUMNS, one.rows))
         lines.append("")
         if self.add is not None:
             lines.append(
@@ -135,35 +130,19 @@ class MemoryReport:
         return lines
 
 
-_HEAD = (
-    "",
-    "version",
-    "recall@10",
-    "effort",
-    "p50 µs",
-    "p99 µs",
-    "adds/s",
-    "bytes/scene, file",
-    "memory",
-    "open s",
-    "cold s",
-)
-
-
-def _cells(row: IndexRow) -> tuple[str, ...]:
-    return (
-        row.engine,
-        row.version or row.note or "–",
-        f"{row.recall:.4f}" if row.recall is not None else row.note if row.version else "–",
-        number(row.effort),
-        number(row.query.p50 if row.query else None),
-        number(row.query.p99 if row.query else None),
-        number(row.adds_per_s),
-        number(row.disk),
-        number(row.memory),
-        number(row.open_s),
-        number(row.open_cold_s),
-    )
+_COLUMNS: Columns[IndexRow] = {
+    "": lambda row: row.engine,
+    "version": lambda row: row.version or row.note or "–",
+    "recall@10": lambda row: f"{row.recall:.4f}" if row.recall is not None else row.note if row.version else "–",
+    "effort": lambda row: number(row.effort),
+    "p50 µs": lambda row: number(row.query.p50 if row.query else None),
+    "p99 µs": lambda row: number(row.query.p99 if row.query else None),
+    "adds/s": lambda row: number(row.adds_per_s),
+    "bytes/scene, file": lambda row: number(row.disk),
+    "memory": lambda row: number(row.memory),
+    "open s": lambda row: number(row.open_s),
+    "cold s": lambda row: number(row.open_cold_s),
+}
 
 
 def bench_memory(
@@ -184,7 +163,7 @@ def bench_memory(
         only: parts of the names of the indexes to measure; empty: all.
         progress: told what is being measured.
     """
-    machine = machine_line()
+    machine = this_machine()
     threads = threads or default_threads()
     tables = []
     with tempfile.TemporaryDirectory(prefix="ltm-edge-bench-") as folder:
@@ -202,8 +181,7 @@ def bench_memory(
         add = measure_adding(Path(folder) / "memory")
     progress("scoring candidates")
     scoring = measure_scoring()
-    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else []
-    return MemoryReport(machine, threads, rounds, load, tuple(tables), add, scoring)
+    return MemoryReport(machine, threads, rounds, load_averages(), tuple(tables), add, scoring)
 
 
 class _Run:

@@ -6,17 +6,17 @@ with another, so that whatever else the machine does falls on all of them alike.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ltm_edge.bench.report import Columns, Report, conditions, load_averages, table, this_machine
 from ltm_edge.bench.requests import HeldOut
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.table import number
 from ltm_edge.bench.text_measures import Difference, Vectors, distinct, paired, repeated, similarities, words
 from ltm_edge.bench.variants import variant, without_loop, without_routing
 from ltm_edge.bundle import Bundle
@@ -124,7 +124,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityReport:
+class QualityReport(Report):
     """What was measured.
 
     Attributes:
@@ -145,25 +145,16 @@ class QualityReport:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
         count = self.summaries[0].answers
         return [
             f"{self.model}, {self.threads} threads, {count} requests, one conversation each",
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             "",
-            render(["share of answers", *_SHARES], [[one.way, *_cells(one, _SHARES)] for one in self.summaries]),
+            table(_SHARES, self.summaries),
             "",
-            render(["accepted drafts", *_TEXTS], [[one.way, *_cells(one, _TEXTS)] for one in self.summaries]),
+            table(_TEXTS, self.summaries),
             "",
-            render(
-                [f"against {PLAIN}, +- twice the error", "similarity", "repeated-3"],
-                [
-                    [one.way, _apart(one.against_plain["similarity"]), _apart(one.against_plain["repeated3"])]
-                    for one in self.summaries
-                    if one.way != PLAIN
-                ],
-            ),
+            table(_DIFFERENCES, [one for one in self.summaries if one.way != PLAIN]),
             "",
             "kept, raised, better: of the revised; raised: kept, with a higher score of the critics",
             "better: kept, more like the request, and repeats no more",
@@ -172,36 +163,39 @@ class QualityReport:
 
     def to_dict(self, *, answers: bool = False) -> dict[str, Any]:
         """The report as JSON, with all answers if asked for."""
-        found = asdict(self)
+        found = Report.to_dict(self)
         if not answers:
             del found["answers"]
         return found
 
 
-_SHARES = {
-    "complete": "complete",
-    "valid": "valid",
-    "council": "council",
-    "revised": "revised",
-    "kept": "kept",
-    "raised": "raised",
-    "better": "better",
-    "refused": "refused",
-    "s/turn": "seconds",
-    "tokens/turn": "tokens",
+_SHARES: Columns[Summary] = {
+    "share of answers": lambda one: one.way,
+    "complete": lambda one: number(one.complete),
+    "valid": lambda one: number(one.valid),
+    "council": lambda one: number(one.council),
+    "revised": lambda one: number(one.revised),
+    "kept": lambda one: number(one.kept),
+    "raised": lambda one: number(one.raised),
+    "better": lambda one: number(one.better),
+    "refused": lambda one: number(one.refused),
+    "s/turn": lambda one: number(one.seconds),
+    "tokens/turn": lambda one: number(one.tokens),
 }
-_TEXTS = {
-    "words": "length",
-    "distinct-2": "distinct2",
-    "repeated-3": "repeated3",
-    "similarity": "similarity",
-    "control": "control",
-    "refused": "similarity_refused",
+_TEXTS: Columns[Summary] = {
+    "accepted drafts": lambda one: one.way,
+    "words": lambda one: number(one.length),
+    "distinct-2": lambda one: number(one.distinct2),
+    "repeated-3": lambda one: number(one.repeated3),
+    "similarity": lambda one: number(one.similarity),
+    "control": lambda one: number(one.control),
+    "refused": lambda one: number(one.similarity_refused),
 }
-
-
-def _cells(one: Summary, columns: Mapping[str, str]) -> list[str]:
-    return [number(getattr(one, name)) for name in columns.values()]
+_DIFFERENCES: Columns[Summary] = {
+    f"against {PLAIN}, +- twice the error": lambda one: one.way,
+    "similarity": lambda one: _apart(one.against_plain["similarity"]),
+    "repeated-3": lambda one: _apart(one.against_plain["repeated3"]),
+}
 
 
 def _apart(one: Difference | None) -> str:
@@ -369,7 +363,7 @@ def bench_quality(
     """
     from ltm_edge.embedders import demo_embedder
 
-    machine = machine_line()
+    machine = this_machine()
     with ExitStack() as stack:
         bundle = stack.enter_context(Bundle.open(path, threads=threads))
         # Whatever a bundle embeds with, its answers are measured with the same as all others'.
@@ -395,7 +389,7 @@ def bench_quality(
             machine=machine,
             model=bundle.model.description,
             threads=bundle.model.threads,
-            load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+            load_after=load_averages(),
             summaries=summaries,
             answers=tuple(one for of in answers.values() for one in of),
         )

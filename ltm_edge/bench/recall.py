@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ltm_edge.bench.report import Report, this_machine
 from ltm_edge.bench.stories import HALVES, KINDS, Question, Story, Told
-from ltm_edge.bench.table import machine_line, render
+from ltm_edge.bench.table import render
 from ltm_edge.memory.protocols import Embedder, Floats
 from ltm_edge.memory.recall import estimate_tokens, note
 from ltm_edge.memory.records import Policy
@@ -51,7 +52,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class RecallReport:
+class RecallReport(Report):
     """All ways on one half of the stories.
 
     Attributes:
@@ -60,6 +61,7 @@ class RecallReport:
         superseded: (older, newer) scenes of all stories as ``story/scene``, for what gave way.
         merged: scenes that were taken for repetitions.
         rows: scores by way, then by kind of question (``all`` for all kinds, ``ru`` for the Russian ones apart).
+        machine: what times would depend on.
     """
 
     half: str
@@ -68,22 +70,10 @@ class RecallReport:
     superseded: tuple[tuple[str, str], ...]
     merged: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Score]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        rows = {way: {kind: asdict(score) for kind, score in scores.items()} for way, scores in self.rows.items()}
-        return {
-            "half": self.half,
-            "stories": self.stories,
-            "scenes": self.scenes,
-            "superseded": [list(pair) for pair in self.superseded],
-            "merged": list(self.merged),
-            "rows": rows,
-            "machine": machine_line(),
-        }
+    machine: dict[str, Any]
 
     def lines(self) -> list[str]:
-        """Tables to print."""
+        """The report for people."""
         first = next(iter(self.rows.values()))
         kinds = [kind for kind in ("all", *KINDS, "ru") if kind in first]
         head = ["recall@1 / @5", *(f"{kind} ({first[kind].asked})" for kind in kinds)]
@@ -207,11 +197,12 @@ def bench_recall(
         progress: gets what is measured next.
         ways: policies by name; None: :func:`variants` of the policy.
     """
+    assert half in (*HALVES, "all")
+    machine = this_machine()
     policy = policy or Policy()
     progress("the embedder")
     known = Known(embedder, texts_of(stories))
     asked = [(story, one) for story in stories if half in (story.half, "all") for one in story.questions]
-    assert half in (*HALVES, "all")
     with tempfile.TemporaryDirectory(prefix="ltm-edge-recall-") as name:
         folder = Path(name)
         progress("telling the stories")
@@ -225,9 +216,8 @@ def bench_recall(
             progress(way.strip())
             with SceneMemory.open(folder, known, policy=one) as memory:
                 rows[way] = _measure(asked, numbers, _Resonance(memory, chains=not way.startswith(" ")))
-    return RecallReport(
-        half, len({story.name for story, _ in asked}), len(numbers), tuple(superseded), tuple(merged), rows
-    )
+    told = len({story.name for story, _ in asked})
+    return RecallReport(half, told, len(numbers), tuple(superseded), tuple(merged), rows, machine)
 
 
 Find = Callable[[Question], tuple[list[int], list[int]]]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Stats", "machine_line", "number", "render", "stats"]
+__all__ = ["Stats", "number", "render", "stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +64,3 @@ def render(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def machine_line() -> dict[str, Any]:
-    """What the figures depend on: processor count, platform, and how busy the machine is at this moment."""
-    try:
-        load = [round(value, 2) for value in os.getloadavg()]
-    except (AttributeError, OSError):  # not on Windows
-        load = []
-    return {"platform": platform.platform(), "cores": os.cpu_count(), "load": load}

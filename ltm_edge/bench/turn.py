@@ -7,17 +7,17 @@ The best of the rounds counts.
 from __future__ import annotations
 
 import functools
-import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ltm_edge.bench.table import machine_line, number, render
+from ltm_edge.bench.report import Columns, Report, conditions, load_averages, table, this_machine
+from ltm_edge.bench.table import number, render
 from ltm_edge.bench.whole_turn import STAGES, WAYS, WholeTurns, measure_whole_turns
 from ltm_edge.engine.decoder import AdapterMix, Decoder, Order, Pass, Sampling
 from ltm_edge.engine.model import LoadedModel, Tokens
@@ -59,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnReport:
+class TurnReport(Report):
     """What was measured.
 
     Attributes:
@@ -82,24 +82,11 @@ class TurnReport:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        body = [
-            [
-                row.name,
-                number(row.ms),
-                number(row.ratio),
-                row.of,
-                number(row.target),
-                row.note,
-            ]
-            for row in self.rows
-        ]
-        before = " ".join(str(value) for value in self.machine["load"])
-        after = " ".join(str(value) for value in self.load_after)
         return [
             f"{self.model}, {self.threads} threads, best of {self.rounds} rounds",
-            f"{self.machine['platform']}, {self.machine['cores']} cores, load {before} before and {after} after",
+            conditions(self.machine, self.load_after),
             "",
-            render(["pass", "ms", "ratio", "of", "target", "tokens"], body),
+            table(_COLUMNS, self.rows),
             "",
             render(["stage, ms and share of the turn", *self.stages], [self._shares(name) for name in STAGES]),
         ]
@@ -109,9 +96,15 @@ class TurnReport:
         cells = [f"{number(of[stage])} {of[stage] / sum(of.values()):4.0%}" for of in self.stages.values()]
         return [stage, *cells]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return asdict(self)
+
+_COLUMNS: Columns[Row] = {
+    "pass": lambda row: row.name,
+    "ms": lambda row: number(row.ms),
+    "ratio": lambda row: number(row.ratio),
+    "of": lambda row: row.of,
+    "target": lambda row: number(row.target),
+    "tokens": lambda row: row.note,
+}
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -239,7 +232,7 @@ def bench_turn(
     from ltm_edge.scene.compose import PromptComposer
     from ltm_edge.scene.pvq import Pvq
 
-    machine = machine_line()
+    machine = this_machine()
     with Bundle.open(path, ctx=_CTX, threads=threads) as bundle:
         model = bundle.model
         overlay = bundle.overlay_set
@@ -293,7 +286,7 @@ def bench_turn(
             model=model.description,
             threads=model.threads,
             rounds=rounds,
-            load_after=[round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+            load_after=load_averages(),
             rows=rows,
             stages={way: whole.stages(way) for way in WAYS},
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ltm_edge.bench.report import Report
     from ltm_edge.bench.requests import HeldOut
 
 __all__ = ["bench"]
@@ -35,7 +36,7 @@ def masks(files: tuple[str, ...], rounds: int, as_json: bool) -> None:
 
     paths = [existing_file(name) for name in files] or [find_demo_model().path]
     report = bench_masks(paths, rounds, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -54,7 +55,7 @@ def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: i
     from ltm_edge.models import resolve_model
 
     report = bench_decode(resolve_model(file), rounds, requests, tokens, threads, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -73,7 +74,7 @@ def turn(file: str | None, rounds: int, tokens: int, scenes: int, threads: int |
     from ltm_edge.models import resolve_model
 
     report = bench_turn(resolve_model(file), rounds, tokens, threads, scenes, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -91,7 +92,7 @@ def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_jso
     from ltm_edge.models import existing_file
 
     report = bench_embed(existing_file(file) if file else None, rounds, texts, threads, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -109,7 +110,7 @@ def convert(file: str | None, layers: int, rounds: int, as_json: bool) -> None:
     from ltm_edge.models import resolve_model
 
     report = bench_convert(resolve_model(file), layers, rounds, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 class _Sizes(click.ParamType):  # type: ignore[type-arg]
@@ -149,7 +150,7 @@ def memory(
     from ltm_edge.bench.memory import bench_memory
 
     report = bench_memory(sizes, rounds, threads, patience, only, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -177,7 +178,7 @@ def recall(folder: str | None, half: str, as_json: bool) -> None:
     stories = load_stories(Path(folder) if folder else find_stories())
     with demo_embedder() as embedder:
         report = bench_recall(stories, embedder, half, progress=_progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -229,7 +230,7 @@ def critics(model: str | None, triples: str | None, half: str, probe: bool, thre
                     model=bundle.model_info["name"],
                     progress=_progress,
                 )
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
 
 
 @bench.command()
@@ -253,7 +254,7 @@ def quality(
     asked = _requests(requests, "quality")
     _check_folder(out)
     report = bench_quality(resolve_model(file), asked, threads, tokens, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
     _write(out, report.to_dict(answers=True))
 
 
@@ -278,7 +279,7 @@ def channels(
     asked = _requests(requests, "channels")
     _check_folder(out)
     report = bench_channels(resolve_model(file), asked, threads, tokens, _progress)
-    _print(report.to_dict() if as_json else report.lines())
+    _print(report, as_json)
     _write(out, report.to_dict(answers=True))
 
 
@@ -319,8 +320,5 @@ def _progress(what: str) -> None:
     click.echo(f"measuring {what}", err=True)
 
 
-def _print(result: dict[str, object] | list[str]) -> None:
-    if isinstance(result, list):
-        click.echo("\n".join(result))
-    else:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+def _print(report: Report, as_json: bool) -> None:
+    click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else "\n".join(report.lines()))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gguf_tools.summary import parameter_count
 from ltm_edge.engine.offload import DeviceInfo, ModelFacts, OffloadPlan, plan_offload
@@ -18,14 +17,12 @@ from ltm_edge.engine.process import same_process
 from ltm_edge.errors import ModelError
 from ltm_edge.grammar.vocab_cache import cached_vocab
 from ltm_edge.native import core, forward_log
+from ltm_edge.scene.vocabulary import Tokens
 
 __all__ = ["LoadedModel", "Tokens", "list_devices"]
 
 _CTX_STEP = 256  # llama.cpp rounds a context up to a multiple of it
 _MAX_GRAMMARS = 48  # templates times languages, with room for a bundle's own
-
-Tokens = npt.NDArray[np.int32]
-"""Token ids, int32 [n]."""
 
 
 def list_devices() -> tuple[DeviceInfo, ...]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
+from ltm_edge.scene.vocabulary import Tokens, Vocabulary
 
 __all__ = [
     "AnyOrder",
@@ -27,9 +28,6 @@ __all__ = [
     "Vocabulary",
     "Writer",
 ]
-
-Tokens = npt.NDArray[np.int32]
-"""Token ids, int32 [n]."""
 
 
 class DraftPass(Protocol):
@@ -61,35 +59,6 @@ class ScoredPass(Protocol):
     @property
     def logprobs(self) -> Sequence[npt.NDArray[np.float32]]:
         """Natural logarithms for each continuation's tokens, float32 [m] each."""
-
-
-class Vocabulary(Protocol):
-    """The model's vocabulary and chat format."""
-
-    @property
-    def chat_template(self) -> str | None:
-        """The model's own Jinja template, or None."""
-
-    @property
-    def bos(self) -> str:
-        """Text of the beginning-of-sequence token."""
-
-    @property
-    def eos(self) -> str:
-        """Text of the end-of-sequence token."""
-
-    @property
-    def special_texts(self) -> tuple[str, ...]:
-        """How the tokens that are never plain text are spelled."""
-
-    def tokenize(self, text: str | bytes, *, special: bool = False) -> Tokens:
-        """Tokens of a text, int32 [n]."""
-
-    def tokenize_segments(self, segments: Iterable[tuple[str, bool]]) -> Tokens:
-        """Tokens of (text, special) pieces, int32 [n]."""
-
-    def apply_builtin_template(self, messages: Iterable[tuple[str, str]]) -> str | None:
-        """The messages in one of llama.cpp's own formats, or None."""
 
 
 class AnyOrder(Protocol):

@@ -77,11 +77,32 @@ SettingValue = Annotated[float, Strict()] | Annotated[int, Strict()] | str | Non
 SettingValues = Annotated[Mapping[str, SettingValue], Field(description="such as temperature, max_tokens, seed")]
 
 
+class _Params:
+    """Of a method; what isn't known in them is refused."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+
 @dataclass(frozen=True, slots=True)
-class OpenParams:
+class _OfSession(_Params):
+    """Of a method that a session carries out."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class _OfSend:
+    """Of a notification while a request is answered."""
+
+    session: SessionId
+    request: Annotated[RequestId, Field(description="id of the send")]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParams(_Params):
     """Load a bundle or a GGUF file (once for all sessions that ask for it alike) and start a conversation."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     protocol: Annotated[Whole, Field(ge=1, description="version that the client speaks; newer ones are refused")] = 1
     bundle: Annotated[str | None, Field(description="path; null: the demo model")] = None
     overlay: Annotated[str | None, Field(description="folder with an overlay instead of the bundle's own")] = None
@@ -115,27 +136,19 @@ class OpenResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseParams:
+class CloseParams(_OfSession):
     """End a conversation: what runs is cancelled, what waits is answered with the error Cancelled."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
-
 
 @dataclass(frozen=True, slots=True)
-class SessionParams:
+class SessionParams(_OfSession):
     """Of the session's scene memory."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
-
 
 @dataclass(frozen=True, slots=True)
-class SendParams:
+class SendParams(_OfSession):
     """Answer a request: text, or a PVQ with the keys of PVQ.yaml. Meanwhile `token` and `event` notifications come."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     text: str | None = None
     pvq: Mapping[str, Any] | None = None
     form: Form | None = None
@@ -170,11 +183,9 @@ class SendResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelParams:
+class CancelParams(_OfSession):
     """Stop what a session does and drop what waits in it; or only the request with this id."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     request: Annotated[str, Strict()] | Annotated[int, Strict()] | None = None
 
 
@@ -186,11 +197,9 @@ class CancelResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RecallParams:
+class RecallParams(_OfSession):
     """The scenes of memory that resonate most with a text, best first, and what hangs on them."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     text: str
     k: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     chain_depth: Annotated[Whole, Field(ge=0, le=100)] | None = None
@@ -242,11 +251,9 @@ class RecallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ListParams:
+class ListParams(_OfSession):
     """Scenes, newest first."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     name: Annotated[str | None, Field(description="only scenes of the conversation of this name")] = None
     level: Level | None = None
     pinned: Flag = False
@@ -261,11 +268,9 @@ class ScenesResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneParams:
+class SceneParams(_OfSession):
     """One scene."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     id: SceneReference
 
 
@@ -296,11 +301,9 @@ class ChainResult:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryAddParams:
+class MemoryAddParams(_OfSession):
     """Store a scene."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     scene: SceneObject
     text: Annotated[str, Field(description="what was said to get it")] = ""
     name: Annotated[str, Field(description="of the conversation it belongs to")] = ""
@@ -308,11 +311,9 @@ class MemoryAddParams:
 
 
 @dataclass(frozen=True, slots=True)
-class EditParams:
+class EditParams(_OfSession):
     """Replace a scene by a new version; the old one stays as history."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     id: SceneReference
     scene: SceneObject | None = None
     text: str | None = None
@@ -328,21 +329,17 @@ class AddResult:
 
 
 @dataclass(frozen=True, slots=True)
-class PinParams:
+class PinParams(_OfSession):
     """Pin a scene: always a candidate, never decays."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     id: SceneReference
     pinned: Flag = True
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetParams:
+class ForgetParams(_OfSession):
     """Forget scenes for good. Where several conditions are given all must hold."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     ids: Annotated[tuple[SceneReference, ...], Field(max_length=250)] = ()
     query: Annotated[str | None, Field(description="scenes in which all these words stand")] = None
     before: Annotated[str | None, Field(description="scenes told before this time (ISO 8601 with its zone)")] = None
@@ -358,11 +355,9 @@ class ForgetResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsolidateParams:
+class ConsolidateParams(_OfSession):
     """Write arcs of runs of linked, similar scenes, and sagas of arcs."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     name: Annotated[str | None, Field(description="arcs of the conversation of this name only")] = None
 
 
@@ -394,11 +389,9 @@ class VerifyResult:
 
 
 @dataclass(frozen=True, slots=True)
-class FileParams:
+class FileParams(_OfSession):
     """Write every scene and link to a file, as JSON Lines."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     file: str
 
 
@@ -410,11 +403,9 @@ class ExportResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportParams:
+class ImportParams(_OfSession):
     """Take in an export, a character card, a lorebook, a FAISS folder."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    session: SessionId
     file: str
     skip_bad: Annotated[Flag, Field(description="pass over lines that can't be read")] = False
 
@@ -428,10 +419,9 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
-class InspectParams:
+class InspectParams(_Params):
     """What a GGUF file or a bundle holds, read from its header."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: str
 
 
@@ -443,27 +433,21 @@ class InspectResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ShutdownParams:
+class ShutdownParams(_Params):
     """Close everything; the answer to this is the last message."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
 
 @dataclass(frozen=True, slots=True)
-class TokenParams:
+class TokenParams(_OfSend):
     """A piece of the document that is being written, of whole characters."""
 
-    session: SessionId
-    request: Annotated[RequestId, Field(description="id of the send")]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class EventParams:
+class EventParams(_OfSend):
     """A part of the turn begins, or another document than the one that streamed is the answer."""
 
-    session: SessionId
-    request: Annotated[RequestId, Field(description="id of the send")]
     stage: Annotated[str | None, Field(description="recall, draft, council, critics, revise or store")]
     about: Annotated[str, Field(description="a few words for people; may be empty")]
     document: Annotated[str | None, Field(description="the document that takes the draft's place (YAML)")]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from ltm_edge.scene.chat_template import Message, render_chat
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
+from ltm_edge.scene.vocabulary import Tokens, Vocabulary
 from ltm_edge.schemas.prompts import Prompts
 from ltm_edge.schemas.stories import TrainingScene
 from ltm_edge.schemas.template import Template, scene_document
@@ -19,42 +19,10 @@ from ltm_edge.turn import Turn
 
 __all__ = ["Prompter", "Tokens", "Vocabulary", "Words"]
 
-Tokens = npt.NDArray[np.int32]
-"""Token ids, int32 [n]."""
-
 Words = tuple[Tokens, npt.NDArray[np.float32]]
 """Token ids, int32 [n], and what the loss of each counts, float32 [n]: 0 where the model only reads it."""
 
 _FIELD = re.compile(r"^  (\w+):.*\n?(?:^(?:   .*)?(?:\n|\Z))*", re.MULTILINE)  # of a scene as it is written
-
-
-class Vocabulary(Protocol):
-    """The base model's vocabulary and chat format, as it stands in the GGUF."""
-
-    @property
-    def chat_template(self) -> str | None:
-        """The model's own Jinja template, or None."""
-
-    @property
-    def bos(self) -> str:
-        """Text of the beginning-of-sequence token."""
-
-    @property
-    def eos(self) -> str:
-        """Text of the end-of-sequence token."""
-
-    @property
-    def special_texts(self) -> tuple[str, ...]:
-        """How the tokens that are never plain text are spelled."""
-
-    def tokenize(self, text: str | bytes, *, special: bool = False) -> Tokens:
-        """Tokens of a text, int32 [n]."""
-
-    def tokenize_segments(self, segments: Iterable[tuple[str, bool]]) -> Tokens:
-        """Tokens of (text, special) pieces, int32 [n]."""
-
-    def apply_builtin_template(self, messages: Iterable[tuple[str, str]]) -> str | None:
-        """The messages in one of llama.cpp's own formats, or None."""
 
 
 class Prompter:
