@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ltm_edge.acceptance import Acceptance
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
-from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
+from ltm_edge.errors import InputError, LtmError, SessionError
 from ltm_edge.loop.critics.panel import CriticPanel
 from ltm_edge.loop.critics.probe import Prober
 from ltm_edge.loop.events import OnEvent
 from ltm_edge.loop.idle import IdleWork
 from ltm_edge.loop.inferring import Inferring
+from ltm_edge.loop.one_thread import OneThread
 from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.remembering import Clock, Remembering, Reminder
 from ltm_edge.loop.respond import Reply
@@ -109,7 +110,7 @@ class Session:
         self._speed = 0.0
         self._acceptance = Acceptance(bundle)
         self._composer: PromptComposer | None = None
-        self._busy = threading.Lock()
+        self._busy = OneThread()
         self._known: tuple[Known, ...] = ()
         self._dropped = 0
         self._idle = IdleWork()
@@ -211,7 +212,7 @@ class Session:
         Returns:
             The request with what it left open, and sentences for the user.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             return self._inferring.infer(request if isinstance(request, Pvq) else Pvq.from_text(request), lang)
 
@@ -231,7 +232,7 @@ class Session:
             MemoryStoreError: the scene can't be forgotten; nothing was taken back then. With the setting ``memory``
                 off it isn't tried.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             if not self._history:
                 return None
@@ -246,7 +247,7 @@ class Session:
         Raises:
             SessionError: a file of saved KV can't be removed; the conversation itself is forgotten all the same.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             self._history.clear()
             self._composer = None
@@ -258,9 +259,15 @@ class Session:
                 self._states.forget(self._state_key.session(self.name))
 
     def close(self) -> None:
-        """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed."""
+        """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed.
+
+        A running answer of another thread is stopped first.
+
+        Raises:
+            SessionBusy: called from ``on_token`` or ``on_event``; call :meth:`cancel` there, and close afterwards.
+        """
         self.cancel()
-        with self._busy:
+        with self._busy.afterwards():
             self._settle()
             self._consolidate()
             self._save_conversation()
@@ -280,7 +287,7 @@ class Session:
 
         Nothing needs this; whoever measures the next turn may want it.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._idle.wait()
 
     def _settle(self) -> None:
@@ -352,9 +359,6 @@ class Session:
 
         self._idle.start(work)
 
-    def _exclusive(self) -> _Exclusive:
-        return _Exclusive(self._busy)
-
     def _answer(
         self,
         request: str | Pvq,
@@ -364,7 +368,7 @@ class Session:
         *,
         replaces_last: bool = False,
     ) -> Reply:
-        with self._exclusive():
+        with self._busy.now():
             if self._decoder is None:
                 raise SessionError("the session is closed")
             self._settle()
@@ -468,17 +472,3 @@ class Session:
                 overlay.overlay.few_shot,
             )
         return self._composer
-
-
-class _Exclusive:
-    """Holds a session's lock, or says that it is taken."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise SessionBusy("this session is answering another request; wait for it, or open a second session")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()

@@ -6,17 +6,21 @@ import inspect
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from io import BytesIO, FileIO
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from ltm_edge import errors
+from ltm_edge import Bundle, errors
 from ltm_edge.schemas.stdio import METHODS
+from ltm_edge.server import connection, conversations
 from ltm_edge.server.codes import CODES, error_object
 from ltm_edge.server.framing import MAX_MESSAGE
 from ltm_edge.server.lane import MAX_WAITING
@@ -205,6 +209,10 @@ def request(method: str, params: object, id: object = 0) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode()
 
 
+def nested(depth: int) -> object:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
@@ -225,6 +233,9 @@ def request(method: str, params: object, id: object = 0) -> bytes:
         (b'{"jsonrpc":"2.0","id":"' + b"x" * 200 + b'","method":"shutdown"}', -32600),
         (b'{"jsonrpc":"2.0","id":0,"method":7}', -32600),
         (b'{"jsonrpc":"2.0","id":0,"result":7}', -32600),
+        (b'{"jsonrpc":"2.0","id":0,"id":1,"method":"shutdown"}', -32600),
+        (b'{"jsonrpc":"2.0","id":0,"method":"shutdown","params":{"a":{"b":1,"b":2}}}', -32600),
+        (b'{"jsonrpc":"2.0","id":1e400,"method":"shutdown"}', -32600),
         (request("shutdwon", {}), -32601),
         (request("x" * 1_000_000, {}), -32601),
         (request("send", [1, 2]), -32602),
@@ -235,6 +246,9 @@ def request(method: str, params: object, id: object = 0) -> bytes:
         (request("send", {"session": "s1", "text": "x", "temprature": 1}), -32602),
         (request("send", {str(n): n for n in range(200_000)}), -32602),
         (request("send", {"session": "s1", "pvq": {str(n): n for n in range(300_000)}}), -32602),
+        (request("send", {"session": "s1", "pvq": nested(490)}), -32602),
+        (request("send", {"session": "s1", "pvq": nested(40)}), -32602),
+        (b'{"jsonrpc":"2.0","id":0,"method":"send","params":{"session":"s1","text":"x","budget":1e400}}', -32602),
         (request("memory.forget", {"session": "s1", "ids": [None] * 400_000}), -32602),
         (request("memory.forget", {"session": "s1", "ids": [[]] * 240}), -32602),
         (request("send", {"session": "s1", "text": "x", "seed": 2**70}), CODES["InputError"]),
@@ -319,6 +333,11 @@ def test_batches_notifications_and_blank_lines(client: Client):
     assert client.lines - lines == 1
 
 
+def test_a_byte_order_mark_is_no_part_of_the_message(client: Client):
+    client.raw(b"\xef\xbb\xbf" + request("cancel", {"session": "s1"}, "bom") + b"\n")
+    assert client.wait("bom") == {"cancelled": 0}
+
+
 def test_an_id_in_use_is_refused(client: Client, session: str):
     id = client.post("send", session=session, text=ASK, max_tokens=320)
     client.wait_for_tokens(id, 1)
@@ -374,6 +393,25 @@ def _cpu(client: Client) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="O_NONBLOCK")
+def test_an_input_that_does_not_wait_is_made_to(home: Path):
+    with Client(home) as client:
+        assert client.process.stdin is not None
+        os.set_blocking(client.process.stdin.fileno(), False)
+        time.sleep(0.5)
+        client.raw(b"7\n")
+        assert client.error().code == -32600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the stream")
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_without_its_streams_it_says_so(closed: str):
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m ltm_edge stdio {closed}', sys.executable], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: stdin or stdout is closed")
+
+
 def test_the_end_of_input_still_answers_what_was_asked(home: Path):
     with Client(home) as client:
         session = client.call("open", **SHORT)["session"]
@@ -393,6 +431,35 @@ def test_shutdown_stops_answers_and_is_answered_last(home: Path):
         assert client.wait(shutdown) is None
         assert client.wait(id)["partial"]
         assert client.end() == (0, b"")
+
+
+def test_every_shutdown_of_a_batch_is_answered(home: Path):
+    with Client(home) as client:
+        batch = [{"jsonrpc": "2.0", "id": id, "method": "shutdown"} for id in ("a", "b")]
+        client.raw(json.dumps(batch).encode() + b"\n")
+        assert [answer["id"] for answer in client.message()] == ["a", "b"]
+        assert client.end() == (0, b"")
+
+
+def test_a_shutdown_waits_for_what_cannot_be_stopped(monkeypatch: pytest.MonkeyPatch):
+    """Loading a model takes as long as its disk does."""
+    monkeypatch.setattr(connection, "_END_SECONDS", 0.1)
+    go_on = threading.Event()
+
+    def slow(*_: object, **__: object) -> Bundle:
+        go_on.wait(60)
+        raise errors.ModelError("slow.gguf: is no GGUF file")
+
+    monkeypatch.setattr(conversations.Bundle, "open", slow)
+    read, write = os.pipe()
+    lines = request("open", {}, 1) + b"\n" + request("shutdown", {}, 2) + b"\n"
+    with FileIO(write, "wb") as sink, FileIO(read, "rb") as source:
+        timer = threading.Timer(1.0, go_on.set)
+        timer.start()
+        connection.serve(BytesIO(lines), sink)
+        assert go_on.is_set()
+        answers = [json.loads(line) for line in source.read(1 << 16).splitlines()]
+    assert [(answer["id"], "error" in answer) for answer in answers] == [(1, True), (2, False)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
