@@ -272,3 +272,29 @@ def test_forced_tokens_are_the_tokenizer_s_own(decoder, demo_model):
             break
     else:
         raise AssertionError(done.text)
+
+
+def test_a_context_length_of_billions_in_the_file_reserves_no_memory(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "bundle-v1" / "golden-v1.gguf"
+    raw = bytearray(golden.read_bytes())
+    key = b"llama.context_length"
+    at = raw.index(key) + len(key) + 4  # behind the key is the type, then the value
+    raw[at : at + 4] = (2_000_000_000).to_bytes(4, "little")
+    (tmp_path / "long.gguf").write_bytes(raw)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from ltm_edge.bundle import _facts\n"
+        "from ltm_edge.engine.decoder import Decoder, Sampling\n"
+        "from ltm_edge.engine.model import LoadedModel\n"
+        "from ltm_edge.engine.options import EngineOptions\n"
+        "from gguf_tools.reader import read_gguf\n"
+        "model = LoadedModel.load(Path(sys.argv[1]), EngineOptions(threads=1), *_facts(read_gguf(sys.argv[1])))\n"
+        "import numpy as np\n"
+        "sampling = Sampling(dry_multiplier=0.8, repeat_last_n=-1)\n"
+        "Decoder(model).write(np.array([1, 9], dtype=np.int32), max_tokens=4, sampling=sampling)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "long.gguf")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    kibibytes = int(run.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kibibytes < 1 << 20, run.stdout
