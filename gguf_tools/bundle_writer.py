@@ -155,11 +155,10 @@ class BundleWriter:
         self._expect(_Step.READY)
         if not self._force:
             refuse_existing(self.target)
-        old: Path | None = None
-        if self._final_sidecar.exists():
-            old = temporary_folder(self._final_sidecar)
-            self._final_sidecar.replace(old / "old")
+        old = temporary_folder(self._final_sidecar) if self._final_sidecar.exists() else None
         try:
+            if old is not None:
+                self._final_sidecar.replace(old / "old")
             if self._sidecar is not None:
                 for folder in (self._sidecar, *(p for p in self._sidecar.rglob("*") if p.is_dir())):
                     keep_permissions(folder)
@@ -168,11 +167,11 @@ class BundleWriter:
             keep_permissions(self.temporary)
             self.temporary.replace(self.target)
         except BaseException:
-            if old is not None:  # the old bundle is whole again, or its file would be refused
+            if old is not None and (old / "old").exists():  # without it the old file would be refused
                 if self._final_sidecar.exists():
                     remove(self._final_sidecar)
                 (old / "old").replace(self._final_sidecar)
-            elif self._sidecar is not None and not self._sidecar.exists():
+            elif old is None and self._sidecar is not None and not self._sidecar.exists():
                 remove(self._final_sidecar)
             raise
         finally:

@@ -7,19 +7,17 @@ transformers; this one needs numpy and the `gguf` package. The same input gives 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gguf_tools import keys
-from gguf_tools.errors import GgufError, Unreadable
-from gguf_tools.printable import byte_count, printable
+from gguf_tools.errors import GgufError
+from gguf_tools.files import keep_permissions, remove, sync_folder, temporary_sibling
+from gguf_tools.json_files import read_json, read_json_object
+from gguf_tools.printable import printable
 from gguf_tools.safetensors import Safetensors
 
 if TYPE_CHECKING:
@@ -123,50 +121,34 @@ def convert_bert(
         OSError: `out` can't be written.
     """
     source = Path(folder)
-    config = _json(source, _CONFIG)
+    config = _json(source / _CONFIG)
     shape = _shape(source / _CONFIG, config)
-    vocabulary = _vocabulary(source / _TOKENIZER, _json(source, _TOKENIZER), shape.vocabulary)
+    vocabulary = _vocabulary(source / _TOKENIZER, _json(source / _TOKENIZER), shape.vocabulary)
     pooling = _pooling(source)
     target = Path(out)
     with Safetensors(source / WEIGHTS) as weights:
         wanted = _wanted(shape)
         names = _found(weights, wanted)
         _check_rest(weights, set(names.values()))
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
+        temporary = temporary_sibling(target)
         try:
-            writer = _describe(
-                Path(temporary), shape, vocabulary, pooling, type_, name or source.resolve().name, licence
-            )
+            writer = _describe(temporary, shape, vocabulary, pooling, type_, name or source.resolve().name, licence)
             _write(writer, weights, names, wanted, type_)
-            _publish(Path(temporary), target)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            keep_permissions(temporary)
+            temporary.replace(target)
         except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+            remove(temporary)
             raise
+        sync_folder(target.parent)
 
 
 # What the folder holds.
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    found = _any_json(folder / name)
-    if not isinstance(found, dict):
-        raise BadModel(folder / name, "isn't a JSON object")
-    return found
-
-
-def _any_json(path: Path) -> Any:
-    try:
-        if not path.is_file():
-            raise BadModel(path, "is missing")
-        if path.stat().st_size > _MAX_JSON:
-            raise BadModel(path, f"has {byte_count(path.stat().st_size)}, {byte_count(_MAX_JSON)} allowed")
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise Unreadable(path, f"can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadModel(path, f"isn't JSON: {printable(str(error), 120)}") from error
+def _json(path: Path) -> dict[str, Any]:
+    return read_json_object(path, _MAX_JSON, BadModel)
 
 
 def _shape(path: Path, config: dict[str, Any]) -> _Shape:
@@ -260,7 +242,7 @@ def _pooling(folder: Path) -> int | None:
     path = folder / _MODULES
     if not path.is_file():
         return None
-    modules = _any_json(path)
+    modules = read_json(path, _MAX_JSON, BadModel)
     for module in modules if isinstance(modules, list) else ():
         if not isinstance(module, dict) or not str(module.get("type", "")).endswith("Pooling"):
             continue
@@ -268,7 +250,7 @@ def _pooling(folder: Path) -> int | None:
         # The folder is named by a file: it must be one right here.
         if not isinstance(sub, str) or sub in ("", ".", "..") or "/" in sub or "\\" in sub:
             raise BadModel(path, f"the pooling's path is '{printable(str(sub), 80)}', expected a folder's name")
-        entry = _json(folder / sub, _CONFIG)
+        entry = _json(folder / sub / _CONFIG)
         for mode, flag in (("mean", "mean_tokens"), ("cls", "cls_token"), ("lasttoken", "lasttoken")):
             if entry.get(f"pooling_mode_{flag}") is True or entry.get("pooling_mode") == mode:
                 return _POOLING[mode]
@@ -419,21 +401,3 @@ def _values(weights: Safetensors, name: str, kind: str) -> npt.NDArray[Any]:
         quantised: npt.NDArray[np.uint8] = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
         return quantised
     return values
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    if sys.platform != "win32":
-        mask = os.umask(0o077)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-    temporary.replace(target)
-    if sys.platform == "win32":
-        return
-    with contextlib.suppress(OSError):  # some file systems refuse fsync on folders
-        handle = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

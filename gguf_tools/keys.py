@@ -10,15 +10,12 @@ LTM_FORMAT_VERSION = 1
 # Keys of the GGUF standard.
 GENERAL_ALIGNMENT = "general.alignment"
 GENERAL_ARCHITECTURE = "general.architecture"
-GENERAL_BASE_MODEL_NAME = "general.base_model.0.name"
 GENERAL_BASENAME = "general.basename"
 GENERAL_FILE_TYPE = "general.file_type"
 GENERAL_LANGUAGES = "general.languages"
 GENERAL_LICENSE = "general.license"
 GENERAL_NAME = "general.name"
-GENERAL_ORGANIZATION = "general.organization"
 GENERAL_QUANTIZATION_VERSION = "general.quantization_version"
-GENERAL_SIZE_LABEL = "general.size_label"
 GENERAL_TYPE = "general.type"
 
 ADAPTER_TYPE = "adapter.type"

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from gguf_tools.duplicates import repeated
 from gguf_tools.errors import GgufError, Truncated, Unreadable
 from gguf_tools.printable import byte_count, printable
 
@@ -235,12 +236,10 @@ def _header(path: str, raw: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = repeated(name for name, _ in pairs)
+    if twice is not None:
         raise ValueError(f"the name '{printable(twice, 80)}' stands there twice")
-    return found
+    return dict(pairs)
 
 
 def _refuse(text: str) -> None:

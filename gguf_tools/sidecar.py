@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf_tools.duplicates import repeated
 from gguf_tools.errors import BadManifest, GgufError
 from gguf_tools.printable import printable
 
@@ -151,10 +152,9 @@ def check_sidecar(folder: Path, sha256: str | None = None, *, hasher: Callable[[
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    if repeated(key for key, _ in pairs) is not None:
         raise ValueError("a key stands there twice")
-    return found
+    return dict(pairs)
 
 
 def _entry(file: Path, number: int, item: object) -> ManifestEntry:
@@ -173,9 +173,8 @@ def _entry(file: Path, number: int, item: object) -> ManifestEntry:
 def _check_paths(file: Path, paths: list[str]) -> None:
     if paths != sorted(paths):
         raise BadManifest(file, "lists its files in another order than that of their paths")
-    folded = [path.casefold() for path in paths]
-    if len(set(folded)) != len(folded):
-        twice = next(path for path in folded if folded.count(path) > 1)
+    twice = repeated(path.casefold() for path in paths)
+    if twice is not None:
         raise BadManifest(file, f"lists '{twice}' twice, or in two spellings that differ in case only")
 
 

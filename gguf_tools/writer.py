@@ -14,6 +14,7 @@ from enum import Enum
 from typing import BinaryIO
 
 from gguf_tools import keys
+from gguf_tools.duplicates import repeated
 from gguf_tools.entries import Entry
 from gguf_tools.types import TensorType, ValueType
 
@@ -83,8 +84,8 @@ class GgufWriter:
         self._expect(_Step.HEADER)
         listed, specs = list(entries), list(tensors)
         for what, names in (("key", [e.key for e in listed]), ("tensor", [t.name for t in specs])):
-            if len(set(names)) != len(names):
-                raise ValueError(f"{what} {next(n for n in names if names.count(n) > 1)!r} twice")
+            if (twice := repeated(names)) is not None:
+                raise ValueError(f"{what} {twice!r} twice")
         for entry in listed:
             if entry.key == keys.GENERAL_ALIGNMENT and entry.type is ValueType.UINT32:
                 (self._alignment,) = struct.unpack("<I", entry.payload)

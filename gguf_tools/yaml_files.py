@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gguf_tools.duplicates import repeated
 from gguf_tools.printable import printable
 
 __all__ = ["MAX_YAML", "load_yaml"]
@@ -39,8 +40,8 @@ def load_yaml(raw: bytes) -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if len(set(names)) != len(names):
-                raise ValueError(f"has the key '{printable(next(n for n in names if names.count(n) > 1), 80)}' twice")
+            if (twice := repeated(names)) is not None:
+                raise ValueError(f"has the key '{printable(twice, 80)}' twice")
             return super().construct_mapping(node, deep)
 
     if len(raw) > MAX_YAML:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("errors", "paths", "files", "hashes", "machine", "turn"), ("native", "native_check")),
     (("scene", "schemas", "grammar"),),
-    (("engine", "matcher"), ("memory",), ("field",)),
+    (("engine",), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
     (("models", "embedders", "overlay_set", "bundle", "planner", "acceptance", "session", "scene_memory", "aio"),),

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ltm_edge.training.course import Course
 from ltm_edge.training.measure import Tally, auc
 from ltm_edge.training.tasks import Example, Line
 
-__all__ = ["Learned", "Limits", "measure_learned", "write_samples"]
+__all__ = ["Learned", "Limits", "measure_learned", "samples_text"]
 
 _CHOICES = 8  # documents among which the right next scene is to be found
 _TOGETHER = 4  # answers written in common batches
@@ -213,10 +212,8 @@ def _share(found: Sequence[bool]) -> float:
     return sum(found) / len(found) if found else math.nan
 
 
-def write_samples(path: Path, learned: Learned) -> None:
+def samples_text(learned: Learned) -> str:
     """The answers as they came, in Markdown."""
-    from ltm_edge.files import write_atomic
-
     accepted = sum(sample.accepted for sample in learned.samples)
     lines = [
         f"# {len(learned.samples)} answers of {learned.name}",
@@ -229,4 +226,4 @@ def write_samples(path: Path, learned: Learned) -> None:
         lines += ["", f"## seed {sample.seed}, {sample.template}, {state}", ""]
         lines += [f"> {line}" for line in sample.request.split("\n")]
         lines += ["", *(f"    {line}".rstrip() for line in sample.text.rstrip("\n").split("\n"))]
-    write_atomic(path, ("\n".join(lines) + "\n").encode())
+    return "\n".join(lines) + "\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ltm_edge.cli.outputs import check_writable, json_text, write_file
 
 if TYPE_CHECKING:
     from ltm_edge.bench.report import Report
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 _LEAST, _MOST = 100, 10_000_000  # vectors
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given."
+)
+_tokens_option = click.option(
+    "--tokens", type=click.IntRange(60, 4096), help="Most of a document; as the overlay says if not given."
+)
+_out_option = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the report with all answers, as JSON."
+)
 
 
 @click.group()
@@ -24,7 +37,7 @@ def bench() -> None:
 @bench.command()
 @click.argument("files", metavar="[GGUF ...]", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1, 10000), default=20, show_default=True, help="Walks along a document.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json_option
 def masks(files: tuple[str, ...], rounds: int, as_json: bool) -> None:
     """Cost of grammar masks: ours, llama.cpp's, llguidance's and XGrammar's.
 
@@ -44,8 +57,8 @@ def masks(files: tuple[str, ...], rounds: int, as_json: bool) -> None:
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Answers to each request.")
 @click.option("--requests", type=click.IntRange(1, 4), default=3, show_default=True, help="How many requests.")
 @click.option("--tokens", type=click.IntRange(50, 1200), default=400, show_default=True, help="Most of a document.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_threads_option
+@_json_option
 def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: int | None, as_json: bool) -> None:
     """Cost of decoding under a grammar: against free text and against llama-cpp-python.
 
@@ -63,8 +76,8 @@ def decode(file: str | None, rounds: int, requests: int, tokens: int, threads: i
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--tokens", type=click.IntRange(60, 400), default=200, show_default=True, help="Most of a draft.")
 @click.option("--scenes", type=click.IntRange(20, 100_000), default=10_000, show_default=True, help="In the memory.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_threads_option
+@_json_option
 def turn(file: str | None, rounds: int, tokens: int, scenes: int, threads: int | None, as_json: bool) -> None:
     """Cost of a turn: its passes, whole turns against the bare draft, the share of each stage.
 
@@ -81,8 +94,8 @@ def turn(file: str | None, rounds: int, tokens: int, scenes: int, threads: int |
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
 @click.option("--texts", type=click.IntRange(4, 100000), default=120, show_default=True, help="How many texts.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_threads_option
+@_json_option
 def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_json: bool) -> None:
     """Cost of embedding texts: batched and one by one, F16 and Q8_0.
 
@@ -99,7 +112,7 @@ def embed(file: str | None, rounds: int, texts: int, threads: int | None, as_jso
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--layers", type=click.IntRange(0, 80), default=0, show_default=True, help="Of a made-up 7B-shaped file.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json_option
 def convert(file: str | None, layers: int, rounds: int, as_json: bool) -> None:
     """Speed and memory of merging a LoRA into a model; what opening the bundle takes.
 
@@ -138,7 +151,7 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg]
     "--patience", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds to build an index."
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Measure only indexes whose names hold this.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json_option
 def memory(
     sizes: tuple[int, ...], rounds: int, threads: int | None, patience: float, only: tuple[str, ...], as_json: bool
 ) -> None:
@@ -162,15 +175,13 @@ def memory(
     show_default=True,
     help="Whose questions are asked; the weights were tuned on the other half.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json_option
 def recall(folder: str | None, half: str, as_json: bool) -> None:
     """Quality of recall on hand-written stories: resonance, its terms, cosine, words.
 
     All stories of the folder (by default the source's own) go into one memory, as turns would put them there; then
     questions are asked about one half of them.
     """
-    from pathlib import Path
-
     from ltm_edge.bench.recall import bench_recall
     from ltm_edge.bench.stories import find_stories, load_stories
     from ltm_edge.embedders import demo_embedder
@@ -192,16 +203,14 @@ def recall(folder: str | None, half: str, as_json: bool) -> None:
     help="Which are reported; signals were set on the other half.",
 )
 @click.option("--probe/--no-probe", default=True, show_default=True, help="Ask the model the critics' questions.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_threads_option
+@_json_option
 def critics(model: str | None, triples: str | None, half: str, probe: bool, threads: int | None, as_json: bool) -> None:
     """What the critics tell apart: good scenes and hand-damaged ones.
 
     Each critic's signals, the model's own word, and both; for the damages that the critic is there for and for the
     others. Asking the model takes some minutes.
     """
-    from pathlib import Path
-
     from ltm_edge.bench.critics import bench_critics
     from ltm_edge.bench.triples import find_triples, load_plain, load_triples
     from ltm_edge.cli.calibrate import covering, hearing_of
@@ -236,12 +245,12 @@ def critics(model: str | None, triples: str | None, half: str, probe: bool, thre
 @bench.command()
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--requests", metavar="FILE", help="Requests to answer; by default the source's own 60.")
-@click.option("--tokens", type=click.IntRange(60, 4096), help="Most of a document; as the overlay says if not given.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--out", metavar="FILE", help="Write the report with all answers, as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_tokens_option
+@_threads_option
+@_out_option
+@_json_option
 def quality(
-    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: str | None, as_json: bool
+    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: Path | None, as_json: bool
 ) -> None:
     """Quality of answers with routing and the self-loop on and off.
 
@@ -252,21 +261,22 @@ def quality(
     from ltm_edge.models import resolve_model
 
     asked = _requests(requests, "quality")
-    _check_folder(out)
+    check_writable(out)
     report = bench_quality(resolve_model(file), asked, threads, tokens, _progress)
     _print(report, as_json)
-    _write(out, report.to_dict(answers=True))
+    if out is not None:
+        write_file(out, json_text(report.to_dict(answers=True)))
 
 
 @bench.command()
 @click.argument("file", metavar="[GGUF]", required=False)
 @click.option("--requests", metavar="FILE", help="English requests to answer; by default the source's own 40.")
-@click.option("--tokens", type=click.IntRange(60, 4096), help="Most of a document; as the overlay says if not given.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; one per core if not given.")
-@click.option("--out", metavar="FILE", help="Write the report with all answers, as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_tokens_option
+@_threads_option
+@_out_option
+@_json_option
 def channels(
-    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: str | None, as_json: bool
+    file: str | None, requests: str | None, tokens: int | None, threads: int | None, out: Path | None, as_json: bool
 ) -> None:
     """Whether channels change what is written: a classifier tells their answers apart.
 
@@ -277,43 +287,17 @@ def channels(
     from ltm_edge.models import resolve_model
 
     asked = _requests(requests, "channels")
-    _check_folder(out)
+    check_writable(out)
     report = bench_channels(resolve_model(file), asked, threads, tokens, _progress)
     _print(report, as_json)
-    _write(out, report.to_dict(answers=True))
+    if out is not None:
+        write_file(out, json_text(report.to_dict(answers=True)))
 
 
 def _requests(file: str | None, name: str) -> list[HeldOut]:
-    from pathlib import Path
-
     from ltm_edge.bench.requests import find_requests, load_requests
 
     return load_requests(Path(file) if file else find_requests(name))
-
-
-def _check_folder(out: str | None) -> None:
-    """Refuse a file that can't be written before anything is measured for it."""
-    from pathlib import Path
-
-    from ltm_edge.errors import InputError
-
-    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
-        raise InputError(f"{out}: can't be written: it is a folder, or there is none that it could lie in")
-
-
-def _write(out: str | None, result: dict[str, object]) -> None:
-    """Write a report to a file, if one is named."""
-    if out is None:
-        return
-    from pathlib import Path
-
-    from ltm_edge.errors import InputError
-    from ltm_edge.files import write_atomic
-
-    try:
-        write_atomic(Path(out), json.dumps(result, indent=2, ensure_ascii=False).encode())
-    except OSError as error:
-        raise InputError(f"{out}: can't be written: {error.strerror or error}") from None
 
 
 def _progress(what: str) -> None:
@@ -321,4 +305,4 @@ def _progress(what: str) -> None:
 
 
 def _print(report: Report, as_json: bool) -> None:
-    click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else "\n".join(report.lines()))
+    click.echo(json_text(report.to_dict()) if as_json else "\n".join(report.lines()))

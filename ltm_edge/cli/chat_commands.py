@@ -149,14 +149,11 @@ def _image(chat: Chat, rest: str) -> None:
     if drawn is not None:
         console.write_out(drawn)
         return
-    from ltm_edge.files import write_atomic
+    from ltm_edge.cli.outputs import write_file
     from ltm_edge.scene.render import render_form
 
     path = Path(rest).expanduser()
-    try:
-        write_atomic(path, render_form(Scene.from_yaml(turn.document), "image", turn.lang).encode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: can't be written: {error.strerror or error}") from None
+    write_file(path, render_form(Scene.from_yaml(turn.document), "image", turn.lang))
     say(f"written to {path}")
 
 

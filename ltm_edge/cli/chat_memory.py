@@ -48,11 +48,13 @@ def clock() -> datetime | None:
     Raises:
         InputError: it gives something else than a time with its zone.
     """
+    from ltm_edge.memory.records import read_iso
+
     text = os.environ.get(CLOCK, "")
     if not text:
         return None
     try:
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        moment: datetime | None = read_iso(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:

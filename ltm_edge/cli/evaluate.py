@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,14 +62,16 @@ def evaluate(
     without a grammar, each with its own seed. 0 leaves a measurement out. `ltm-edge train --measure` gives the losses
     of all scenes much sooner, by torch.
     """
-    from ltm_edge.bench.learned import Limits, measure_learned, write_samples
+    from ltm_edge.bench.learned import Limits, measure_learned, samples_text
     from ltm_edge.bench.table import number, render
     from ltm_edge.bundle import Bundle
     from ltm_edge.cli import console
+    from ltm_edge.cli.outputs import check_writable, json_text, write_file
     from ltm_edge.models import existing_file, find_demo_model
     from ltm_edge.overlay_set import load_overlay
     from ltm_edge.training.course import Course, Words
 
+    check_writable(samples)
     course = Course.read(stories, Words.of(load_overlay(stories)))
     found = []
     for name in files:
@@ -78,9 +79,9 @@ def evaluate(
         with Bundle.open(path, ctx=4096, threads=threads, overlay=stories) as bundle:
             found.append(measure_learned(bundle, course, part, Limits(scenes, answers, chains), console.notice))
     if samples is not None:
-        write_samples(samples, found[-1])
+        write_file(samples, samples_text(found[-1]))
     if as_json:
-        console.write_out(json.dumps([one.to_dict() for one in found], indent=1) + "\n")
+        console.write_out(json_text([one.to_dict() for one in found]) + "\n")
         return
     table = [[label, *(number(float(value(one))) for one in found)] for label, value in ROWS]
     console.write_out(render(["", *(one.name for one in found)], table) + "\n")

@@ -78,10 +78,12 @@ def _one(opened: SceneMemory, reference: str) -> StoredScene:
 
 
 def _moment(text: str | None) -> datetime | None:
+    from ltm_edge.memory.records import read_iso
+
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        moment = read_iso(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is no date such as 2026-01-31 or 2026-01-31T09:30") from None
     return moment if moment.tzinfo is not None else moment.astimezone().astimezone(timezone.utc)
@@ -189,13 +191,13 @@ def chain(opened: SceneMemory, scene: str, as_json: bool) -> None:
 @_with_memory
 def graph(opened: SceneMemory, form: str, limit: int, out: Path | None) -> None:
     """Draw scenes, links, arcs and sagas."""
-    from ltm_edge.files import write_atomic
+    from ltm_edge.cli.outputs import write_file
     from ltm_edge.memory.graph import graph_dot, graph_svg
 
     scenes = opened.scenes(limit=limit)
     text = (graph_dot if form == "dot" else graph_svg)(scenes, opened.links())
     if out is not None:
-        write_atomic(out, text.encode("utf-8"))
+        write_file(out, text)
     else:
         click.echo(text, nl=False)
 

@@ -18,8 +18,9 @@ from ltm_edge.cli.options import (
     model_options,
     sampling_options,
 )
+from ltm_edge.cli.outputs import check_writable, write_file
 
-__all__ = ["run"]
+__all__ = ["read_request", "run"]
 
 MAX_INPUT = 8 * 1024 * 1024
 _FILE = click.Path(path_type=Path, allow_dash=True)
@@ -65,7 +66,7 @@ def run(
     from ltm_edge.cli.picture import picture
 
     for path in (trace, out):
-        _check_writable(path)
+        check_writable(path)
     request = read_request(text, pvq)
     with terminable():
         loaded = options.open_bundle(bundle, model)
@@ -103,7 +104,7 @@ def run(
         if out is None or str(out) == "-":
             console.write_out(result)
         else:
-            _write(out, result)
+            write_file(out, result)
     finally:
         if trace is not None:
             _write_trace(trace, reply.trace)
@@ -161,18 +162,6 @@ def _decoded(data: bytes) -> str:
     return decode(data)
 
 
-def _check_writable(path: Path | None) -> None:
-    """Complain before the model is loaded, not after the answer is written."""
-    from ltm_edge.errors import InputError
-
-    if path is None or str(path) == "-":
-        return
-    if path.is_dir():
-        raise InputError(f"{path}: a directory; give a file to write")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: its folder does not exist; create it first")
-
-
 def _write_trace(path: Path, trace: Any) -> None:
     import json
 
@@ -180,14 +169,4 @@ def _write_trace(path: Path, trace: Any) -> None:
     if str(path) == "-":
         click.echo(text, err=True, nl=False)
     else:
-        _write(path, text)
-
-
-def _write(path: Path, text: str) -> None:
-    from ltm_edge.errors import InputError
-    from ltm_edge.files import write_atomic
-
-    try:
-        write_atomic(path, text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise InputError(f"{path}: can't be written: {error.strerror or error}") from None
+        write_file(path, text)

@@ -29,6 +29,7 @@ __all__ = [
     "StoredScene",
     "from_iso",
     "microseconds",
+    "read_iso",
     "to_iso",
 ]
 
@@ -68,13 +69,22 @@ def to_iso(moment: int) -> str:
     return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds")
 
 
+def read_iso(text: str) -> datetime:
+    """An ISO 8601 date or time, with its zone where it has one; ``Z`` is one, which Python 3.10 doesn't know.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+
+
 def from_iso(text: str) -> int:
     """The reverse of :func:`to_iso`; takes every ISO 8601 time with a zone.
 
     Raises:
         ValueError: it is no such time.
     """
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    moment = read_iso(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
     return (moment - _EPOCH) // _MICROSECOND

@@ -30,7 +30,6 @@ _TOKENS_AHEAD = 32  # messages on their way from which on an answer waits for it
 _ANSWERS_AHEAD = 4096  # the same for what answers at once, such as cancel: it should hardly ever wait
 _END_SECONDS = 10.0
 
-Send = Callable[[Mapping[str, Any]], None]
 Id = str | int | float | None
 
 

@@ -31,6 +31,7 @@ class Job:
         self._work = work
         self._answer = answer
         self._done = threading.Event()
+        self._stopping = threading.Lock()
         self.cancelled = False
 
     def run(self) -> None:
@@ -38,10 +39,10 @@ class Job:
         try:
             result = self._work()
         except BaseException as error:  # whatever it is, the client is told and the lane goes on
-            self._done.set()
+            self._end()
             self._answer(None, error)
         else:
-            self._done.set()
+            self._end()
             self._answer(result, None)
 
     def drop(self) -> None:
@@ -51,13 +52,23 @@ class Job:
     def stop(self, cancel: Callable[[], None]) -> None:
         """Call ``cancel`` until the work has ended: the first call may come before there is anything to cancel."""
         self.cancelled = True
-        cancel()
 
         def again() -> None:
             while not self._done.wait(_AGAIN_SECONDS):
+                self._call(cancel)
+
+        self._call(cancel)
+        threading.Thread(target=again, name="stdio-cancel", daemon=True).start()
+
+    def _call(self, cancel: Callable[[], None]) -> None:
+        """Call ``cancel`` unless the work has ended: it would reach the job after this one."""
+        with self._stopping:
+            if not self._done.is_set():
                 cancel()
 
-        threading.Thread(target=again, name="stdio-cancel", daemon=True).start()
+    def _end(self) -> None:
+        with self._stopping:
+            self._done.set()
 
 
 class Lane:

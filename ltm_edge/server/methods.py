@@ -10,7 +10,7 @@ from typing import Any
 
 from ltm_edge.errors import Cancelled, InputError, ModelError
 from ltm_edge.loop.events import TurnEvent
-from ltm_edge.memory.records import LEVELS, Link, StoredScene
+from ltm_edge.memory.records import LEVELS, Link, StoredScene, read_iso
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 from ltm_edge.schemas import stdio
@@ -198,7 +198,7 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        moment: datetime | None = read_iso(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ltm_edge.bench.answers import Sample, distinct, repeated
-from ltm_edge.bench.learned import Learned, Limits, _last_answer, _Measuring, measure_learned, write_samples
+from ltm_edge.bench.learned import Learned, Limits, _last_answer, _Measuring, measure_learned, samples_text
 from ltm_edge.bundle import Bundle, load_overlay
 from ltm_edge.cli.main import cli
 from ltm_edge.training.course import Course, Words
@@ -40,14 +40,13 @@ def test_the_last_answer_is_what_is_measured():
     assert read.tolist() == [0, 1, 2, 3, 4, 5] and answer.tolist() == [6, 7]
 
 
-def test_samples_are_written_as_they_came(tmp_path: Path):
+def test_samples_are_written_as_they_came():
     samples = (
         Sample(0, "What now?\nSay.", "hearth", "scene:\n  actors:\n", "length", False, None),
         Sample(1, "And then?", "mirror", "scene: x\n", "eog", True, None),
     )
     figures = {name: 0.0 for name in Learned.__dataclass_fields__ if name not in ("name", "losses", "samples")}
-    write_samples(tmp_path / "some.md", Learned("m.gguf", {}, **figures, samples=samples))
-    text = (tmp_path / "some.md").read_text()
+    text = samples_text(Learned("m.gguf", {}, **figures, samples=samples))
     assert "accepts 1 of them" in text
     assert "## seed 0, hearth, not accepted, ended by length" in text and "> What now?\n> Say." in text
     assert "    scene:\n      actors:\n" in text
