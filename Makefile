@@ -28,11 +28,11 @@ DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
 	@exec $(BIN)/ltm-edge chat $(DEMO)
 
-# The example bundle, made of its folder and the demo model; made again when either changes. Q8_0: what its LoRA changes
-# is finer than the steps of the base's four-bit type, which would round most of it away.
+# The example bundle, made of its folder and the demo model; made again when either changes. The type is the one that this
+# machine runs fastest of those that keep what the LoRA changes, which the base's four-bit type would round away.
 $(DEMO): $(shell find bundles/ltm-vortex-135m ltm_edge/overlay -type f) | $(STAMPS)/models $(STAMPS)/build
 	@echo "Making the example bundle"
-	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype Q8_0 --force
+	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype auto --force
 
 test: lint test-cpp test-py
 
