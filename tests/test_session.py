@@ -165,11 +165,11 @@ def test_a_second_thread_gets_a_clear_word(session):
 
     def hold(_: str) -> None:
         inside.set()
-        leave.wait(20)
+        leave.wait(300)
 
     worker = threading.Thread(target=lambda: session.send(ASK, seed=1, on_token=hold))
     worker.start()
-    assert inside.wait(60)
+    assert inside.wait(300)
     try:
         with pytest.raises(SessionBusy, match="another request"):
             session.send("me too")

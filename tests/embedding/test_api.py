@@ -98,7 +98,6 @@ def test_a_program_that_embeds_it_hears_nothing(tmp_path: Path):
         [sys.executable, "-W", "error::ResourceWarning", "-c", QUIET, str(tmp_path / "memory")],
         capture_output=True,
         cwd=ROOT,
-        timeout=300,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -112,7 +111,7 @@ def test_what_llama_cpp_says_goes_to_logging(demo_path: Path):
         "from ltm_edge import Bundle\n"
         "Bundle.open(sys.argv[1], ctx=512, threads=1).close()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(demo_path)], capture_output=True, cwd=ROOT, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script, str(demo_path)], capture_output=True, cwd=ROOT)
     assert done.returncode == 0 and b"ltm_edge.llama" in done.stdout.split()
 
 
@@ -155,10 +154,10 @@ def test_in_a_thread_pool_a_session_is_used_by_one_thread_at_a_time(demo_bundle:
 
         def hold(piece: str) -> None:
             entered.set()
-            go_on.wait(60)
+            go_on.wait(300)
 
         running = pool.submit(session.send, ASK, on_token=hold, max_tokens=60)
-        assert entered.wait(120)
+        assert entered.wait(300)
         try:
             with pytest.raises(SessionBusy):
                 session.send("Me too.")
@@ -215,7 +214,7 @@ with tempfile.TemporaryDirectory() as folder, Bundle.open(ctx=1024, threads=2) a
 @pytest.mark.needs_model
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_says_what_to_do_instead_of_hanging():
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.splitlines()
     assert len(said) == 5 and all("fork" in line for line in said), said
