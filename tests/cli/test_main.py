@@ -16,7 +16,7 @@ from ltm_edge.cli import console
 from ltm_edge.cli import main as main_module
 from ltm_edge.cli.main import COMMANDS, cli
 from ltm_edge.errors import BundleError, Problem, SchemaError
-from tests.timing import cpu_seconds, slowness
+from tests.timing import ROOT, cpu_seconds, slowness
 
 from .fakes import FakeBundle
 
@@ -138,7 +138,9 @@ def test_verbose_sends_the_log_to_stderr(command: Process) -> None:
 
 def test_stdout_closed_early_is_quiet(command: Process) -> None:
     script = f"{sys.executable} -m tests.cli.fake_main chat --private; echo $? >&2"
-    result = subprocess.run(["bash", "-c", f"({script}) | head -c 10"], input=b"one\n" * 200, capture_output=True)
+    result = subprocess.run(
+        ["bash", "-c", f"({script}) | head -c 10"], input=b"one\n" * 200, capture_output=True, cwd=ROOT
+    )
     assert result.stdout == b"You said o"
     assert result.stderr == b"141\n"
 
@@ -183,6 +185,7 @@ def test_streams_that_cannot_be_written(home: Path, redirection: str, code: int,
         ["bash", "-c", f"{sys.executable} -m tests.cli.fake_main run --text hello {redirection}"],
         capture_output=True,
         text=True,
+        cwd=ROOT,
     )
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr and "defect" not in result.stderr

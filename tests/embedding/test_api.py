@@ -19,6 +19,7 @@ import pytest
 import ltm_edge
 from ltm_edge import AsyncSession, Bundle, Session
 from ltm_edge.errors import SessionBusy
+from tests.overlays import PLAIN, overlay_folder
 from tools import api_docs
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def test_what_llama_cpp_says_goes_to_logging(demo_path: Path):
 
 @pytest.mark.needs_model
 def test_two_bundles_in_one_process_don_t_touch_each_other(demo_bundle: Bundle, demo_path: Path, tmp_path: Path):
-    options = {"seed": 5, "max_tokens": 90}
+    options = {"seed": 5, "max_tokens": 60, "template": "mirror"}
 
     def alone(bundle: Bundle) -> list[str]:
         with bundle.session() as session:
@@ -128,9 +129,7 @@ def test_two_bundles_in_one_process_don_t_touch_each_other(demo_bundle: Bundle, 
         session.settle()  # what is computed between two turns, or not yet, changes how numbers are rounded
         return document
 
-    overlay = tmp_path / "overlay"
-    overlay.mkdir()
-    (overlay / "ltm_overlay_config.yaml").write_text("ltm_overlay: {version: 1, name: other, few_shot: 0}\n")
+    overlay = overlay_folder(tmp_path / "overlay", PLAIN | {"name": "other", "few_shot": 1})
     with Bundle.open(demo_path, ctx=1024, threads=1, overlay=overlay) as other:
         expected = alone(demo_bundle), alone(other)
         assert expected[0] != expected[1] and other.name == "other"
