@@ -165,11 +165,11 @@ def test_a_second_thread_gets_a_clear_word(session):
 
     def hold(_: str) -> None:
         inside.set()
-        leave.wait(20)
+        leave.wait(300)
 
     worker = threading.Thread(target=lambda: session.send(ASK, seed=1, on_token=hold))
     worker.start()
-    assert inside.wait(60)
+    assert inside.wait(300)
     try:
         with pytest.raises(SessionBusy, match="another request"):
             session.send("me too")
@@ -237,13 +237,14 @@ def test_a_document_that_cannot_fit_max_tokens_is_refused_at_once(session):
         session.send(ASK, max_tokens=5)
 
 
-def test_old_turns_leave_a_full_context_and_it_is_said(demo_path):
-    with Bundle.open(demo_path, ctx=1024) as bundle, bundle.session(sampling={"max_tokens": 160}) as session:
+def test_old_turns_leave_a_full_context_and_it_is_said(demo_path, plain_overlay):
+    bundle = Bundle.open(demo_path, ctx=768, overlay=plain_overlay)
+    with bundle, bundle.session(sampling={"max_tokens": 90}) as session:
         notices: list[str] = []
         for i in range(5):
             reply = session.send(f"Story part {i}: " + "the river kept rising all night and we waited. " * 6, seed=i)
             notices += reply.trace["notices"]
-        assert any("context of 1024 tokens is full" in notice for notice in notices)
+        assert any("context of 768 tokens is full" in notice for notice in notices)
         assert len(session.history) == 5
 
 

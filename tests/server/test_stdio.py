@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import inspect
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO, FileIO
 from pathlib import Path
+from typing import IO
 
 import jsonschema
 import pytest
@@ -26,12 +28,11 @@ from ltm_edge.server.framing import MAX_MESSAGE
 from ltm_edge.server.lane import MAX_WAITING
 from tools.stdio_schema import text
 
-from .client import ROOT, SCHEMA, SECONDS, Client, RpcError
+from .client import ROOT, SCHEMA, SECONDS, SHORT, Client, RpcError
 
 pytestmark = pytest.mark.needs_model
 
 ASK = "I don't know whether I should keep building AGI."
-SHORT = {"ctx": 2048, "threads": 1, "settings": {"max_tokens": 90, "seed": 1}}
 SCENE = {
     "actors": [{"you": "gardener"}],
     "tension": "care vs fatigue",
@@ -50,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[Client]:
     """One program for all tests: each leaves it as it found it, whatever it sends."""
     with Client(home) as client:
-        client.call("open", **SHORT)  # keeps the model loaded for all
+        client.open()  # keeps the model loaded for all
         yield client
         code, said = client.end()
         assert code == 0 and said == b""
@@ -58,7 +59,7 @@ def client(home: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def session(client: Client) -> Iterator[str]:
-    opened = client.call("open", **SHORT)["session"]
+    opened = client.open()
     yield opened
     client.call("close", session=opened)
 
@@ -81,7 +82,9 @@ def test_every_class_of_error_has_a_code_of_its_own():
     assert error_object(KeyError("x"))["code"] == CODES["InternalError"]
 
 
-def test_an_answer_streams_and_is_the_document(client: Client, session: str):
+def test_an_answer_streams_and_is_the_document(client: Client):
+    """Under the packaged overlay, which may put another document in the place of the one that was streamed."""
+    session = client.call("open", **SHORT)["session"]
     id = client.post("send", session=session, text=ASK, trace=True, max_tokens=320)
     reply = client.wait(id)
     pieces = client.tokens(id)
@@ -92,6 +95,7 @@ def test_an_answer_streams_and_is_the_document(client: Client, session: str):
     assert client.wait(silent)["form"] == "yaml" and not client.tokens(silent)
     asked = client.call("send", session=session, pvq={"text": ASK, "phase": "drama"}, stream=False, trace=True)
     assert asked["trace"]["request"]["phase"] == "drama"
+    client.call("close", session=session)
 
 
 def test_russian_comes_through_whole(client: Client, session: str):
@@ -102,7 +106,7 @@ def test_russian_comes_through_whole(client: Client, session: str):
 
 
 def test_two_sessions_write_at_once(client: Client, session: str):
-    other = client.call("open", **SHORT)["session"]
+    other = client.open()
     a = client.post("send", session=session, text=ASK, max_tokens=200)
     b = client.post("send", session=other, text="My garden keeps dying.", max_tokens=200)
     client.wait(a), client.wait(b)
@@ -152,7 +156,7 @@ def test_a_cancel_that_comes_at_once_is_not_lost(client: Client, session: str):
 
 
 def test_closing_cancels(client: Client):
-    opened = client.call("open", **SHORT)["session"]
+    opened = client.open()
     running = client.post("send", session=opened, text=ASK, max_tokens=600)
     waiting = client.post("send", session=opened, text="Wait.")
     client.wait_for_tokens(running, 2)
@@ -164,7 +168,7 @@ def test_closing_cancels(client: Client):
 
 
 def test_memory(client: Client, home: Path, tmp_path: Path):
-    opened = client.call("open", memory="garden", name="first", **SHORT)["session"]
+    opened = client.open(memory="garden", name="first")
     added = client.call("memory.add", session=opened, scene=SCENE, text="What do the roses want?", name="first")
     assert added["status"] == "added"
     (hit,) = client.call("recall", session=opened, text="the roses by the wall", k=1)["scenes"]
@@ -184,7 +188,7 @@ def test_memory(client: Client, home: Path, tmp_path: Path):
     assert client.call("memory.consolidate", session=opened)["scenes"] == []
     file = str(tmp_path / "out.jsonl")
     written = client.call("memory.export", session=opened, file=file)["scenes"]
-    other = client.call("open", memory_folder=str(tmp_path / "other"), **SHORT)["session"]
+    other = client.open(memory_folder=str(tmp_path / "other"))
     assert client.call("memory.import", session=other, file=file) == {"scenes": written, "known": 0}
     assert client.call("memory.import", session=other, file=file) == {"scenes": 0, "known": written}
     would = client.call("memory.forget", session=opened, query="yellow", dry_run=True)["forgotten"]
@@ -269,7 +273,6 @@ def nested(depth: int) -> object:
     ids=lambda value: value[:40].decode("utf-8", "replace") if isinstance(value, bytes) else str(value),
 )
 def test_bad_messages_are_answered_and_change_nothing(client: Client, line: bytes, code: int):
-    start = time.monotonic()
     client.raw(line + b"\n")
     while not {None, 0} & set(client.responses):
         client.message()
@@ -278,7 +281,6 @@ def test_bad_messages_are_answered_and_change_nothing(client: Client, line: byte
     assert len(response["error"]["message"]) < 5000 and "\n" not in response["error"]["message"]
     assert "defect" not in response["error"]["message"]
     assert client.call("cancel", session="s1") == {"cancelled": 0}
-    assert time.monotonic() - start < 30
 
 
 def test_what_is_wrong_is_said(client: Client):
@@ -365,26 +367,39 @@ def test_too_many_waiting_requests_are_refused(client: Client, session: str):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_client_that_does_not_read_holds_the_answer_back_and_can_cancel_it(home: Path):
+    import fcntl
+
     with Client(home) as client:
-        session = client.call("open", ctx=4096, threads=1, settings={"max_tokens": 2000, "seed": 1})["session"]
+        session = client.open()
+        pipe = client.process.stdout
+        assert pipe is not None
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
         client.stop_reading()
         # With an id of 128 characters each token takes over 200 bytes: the pipe is full long before the answers end.
-        for n in range(40):
+        for n in range(8):
             client.raw(request("send", {"session": session, "text": ASK, "max_tokens": 300}, f"{n:0128}") + b"\n")
-        samples = [-1]
-        deadline = time.monotonic() + 240
-        while len(set(samples[-4:])) > 1 or len(samples) < 5:
-            assert time.monotonic() < deadline, "it writes on although nobody reads"
-            time.sleep(2.0)
+        samples: list[int] = []
+        while _unread(pipe) < 3000 or len(set(samples[-4:])) > 1 or len(samples) < 4:
+            time.sleep(0.5)
             samples.append(_cpu(client))
         client.post("cancel", session=session)
         client.read_on()
-        replies = {f"{n:0128}" for n in range(40)}
+        replies = {f"{n:0128}" for n in range(8)}
         while not replies <= set(client.responses):
             client.message()
         answers = [client.responses[id] for id in replies]
         kinds = [one["result"]["stop"] if "result" in one else one["error"]["data"]["type"] for one in answers]
         assert kinds.count("cancelled") == 1 and kinds.count("Cancelled") > 0, kinds
+
+
+def _unread(pipe: IO[bytes]) -> int:
+    """Bytes that stand in the pipe."""
+    import fcntl
+    import termios
+
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def _cpu(client: Client) -> int:
@@ -414,17 +429,17 @@ def test_without_its_streams_it_says_so(closed: str):
 
 def test_the_end_of_input_still_answers_what_was_asked(home: Path):
     with Client(home) as client:
-        session = client.call("open", **SHORT)["session"]
+        session = client.open()
         id = client.post("send", session=session, text=ASK)
         assert client.process.stdin is not None
         client.process.stdin.close()
         assert client.wait(id)["document"]
-        assert client.process.wait(60) == 0
+        assert client.process.wait(SECONDS) == 0
 
 
 def test_shutdown_stops_answers_and_is_answered_last(home: Path):
     with Client(home) as client:
-        session = client.call("open", memory="garden", **SHORT)["session"]
+        session = client.open(memory="garden")
         id = client.post("send", session=session, text=ASK, max_tokens=600)
         client.wait_for_tokens(id, 2)
         shutdown = client.post("shutdown")
@@ -466,7 +481,7 @@ def test_a_shutdown_waits_for_what_cannot_be_stopped(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_it_in_order(home: Path, number: signal.Signals, code: int):
     with Client(home) as client:
-        session = client.call("open", **SHORT)["session"]
+        session = client.open()
         client.wait_for_tokens(client.post("send", session=session, text=ASK, max_tokens=600), 2)
         os.kill(client.process.pid, number)
         exit_code, said = client.end()
@@ -475,7 +490,7 @@ def test_signals_end_it_in_order(home: Path, number: signal.Signals, code: int):
 
 def test_a_reader_that_goes_away_ends_it(home: Path):
     with Client(home) as client:
-        session = client.call("open", **SHORT)["session"]
+        session = client.open()
         client.wait_for_tokens(client.post("send", session=session, text=ASK, max_tokens=600), 2)
         client.hang_up()
         assert client.process.stdin is not None and client.process.stderr is not None

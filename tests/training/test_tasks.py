@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
 
 from ltm_edge.bundle import load_overlay
 from ltm_edge.engine.model import LoadedModel
@@ -24,6 +23,8 @@ from ltm_edge.training.prompts import Prompter
 from ltm_edge.training.stories import load_stories
 from ltm_edge.training.tasks import TaskMaker
 from ltm_edge.turn import Turn
+
+from . import small
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "ltm-vortex-135m"
 OVERLAY = load_overlay(BUNDLE)

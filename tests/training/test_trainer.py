@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
 
 from ltm_edge.cli.training_run import _check_base
 from ltm_edge.errors import TrainingError
@@ -23,6 +22,8 @@ from ltm_edge.training.course import Course
 from ltm_edge.training.curves import loss_curves
 from ltm_edge.training.integration import add_gains
 from ltm_edge.training.packing import Row, pack
+
+from . import small
 
 torch = pytest.importorskip("torch", reason="torch isn't installed; `make train-env` installs what training needs")
 pytest.importorskip("peft", reason="peft isn't installed; `make train-env` installs what training needs")
