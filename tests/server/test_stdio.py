@@ -409,13 +409,22 @@ def _cpu(client: Client) -> int:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="O_NONBLOCK")
-def test_an_input_that_does_not_wait_is_made_to(home: Path):
-    with Client(home) as client:
-        assert client.process.stdin is not None
-        os.set_blocking(client.process.stdin.fileno(), False)
-        time.sleep(0.5)
-        client.raw(b"7\n")
-        assert client.error().code == -32600
+def test_an_input_that_does_not_wait_is_made_to():
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    command = [sys.executable, "-m", "ltm_edge", "stdio"]
+    with (
+        FileIO(write, "wb") as given,
+        subprocess.Popen(command, stdin=read, stdout=subprocess.PIPE, cwd=ROOT) as program,
+    ):
+        os.close(read)
+        assert program.stdout is not None
+        for _ in range(2):
+            given.write(b"7\n")
+            assert json.loads(program.stdout.readline())["error"]["code"] == -32600
+            time.sleep(0.3)  # there is nothing to read meanwhile
+        given.close()
+        assert program.wait(SECONDS) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the stream")
@@ -459,21 +468,25 @@ def test_every_shutdown_of_a_batch_is_answered(home: Path):
 def test_a_shutdown_waits_for_what_cannot_be_stopped(monkeypatch: pytest.MonkeyPatch):
     """Loading a model takes as long as its disk does."""
     monkeypatch.setattr(connection, "_END_SECONDS", 0.1)
-    go_on = threading.Event()
+    began, ended = threading.Event(), threading.Event()
 
     def slow(*_: object, **__: object) -> Bundle:
-        go_on.wait(60)
+        began.set()
+        time.sleep(1.0)
+        ended.set()
         raise errors.ModelError("slow.gguf: is no GGUF file")
+
+    class Source(BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            assert self.tell() == 0 or began.wait(60)
+            return super().readline(size)
 
     monkeypatch.setattr(conversations.Bundle, "open", slow)
     read, write = os.pipe()
-    lines = request("open", {}, 1) + b"\n" + request("shutdown", {}, 2) + b"\n"
-    with FileIO(write, "wb") as sink, FileIO(read, "rb") as source:
-        timer = threading.Timer(1.0, go_on.set)
-        timer.start()
-        connection.serve(BytesIO(lines), sink)
-        assert go_on.is_set()
-        answers = [json.loads(line) for line in source.read(1 << 16).splitlines()]
+    with FileIO(write, "wb") as sink, FileIO(read, "rb") as answered:
+        connection.serve(Source(request("open", {}, 1) + b"\n" + request("shutdown", {}, 2) + b"\n"), sink)
+        assert ended.is_set()
+        answers = [json.loads(line) for line in answered.read(1 << 16).splitlines()]
     assert [(answer["id"], "error" in answer) for answer in answers] == [(1, True), (2, False)]
 
 
