@@ -76,22 +76,18 @@ def opening(text: str, count: int) -> str:
     """The beginning of a text that holds its first ``count`` sentences and no word of the next one.
 
     It ends with the line break where the next sentence begins a line, else with the last sentence itself. Empty where
-    nothing is kept: of no sentences, of all of them, or where they can't be found in the text as they were read.
+    nothing is kept: of no sentences, of all of them, or where they don't stand in the text as they were read.
     """
     sentences = read(text).sentences
     if not 0 < count < len(sentences):
         return ""
     end = 0
     for sentence in sentences[:count]:
-        start = text.find(sentence, end)
-        if start < 0:
-            return ""
-        end = start + len(sentence)
+        end = text.find(sentence, end) + len(sentence)
     following = text.find(sentences[count], end)
-    line = text.rfind("\n", end, following)
-    if following < 0:
-        return ""
-    return text[: line + 1] if line >= 0 else text[:end]
+    line = text.rfind("\n", end, max(following, end))
+    found = text[: line + 1] if line >= 0 else text[:end]
+    return found if following >= 0 and read(found).sentences == sentences[:count] else ""
 
 
 def overlap(ones: frozenset[str], others: frozenset[str]) -> float:
