@@ -17,7 +17,7 @@ from ltm_edge.loop.inferring import Inferring
 from ltm_edge.loop.orientation import Lifted, Oriented, Pull
 from ltm_edge.loop.remembering import Remembering, Reminder
 from ltm_edge.loop.self_loop import Budget
-from ltm_edge.loop.turn_loop import Evidence, TurnOrder
+from ltm_edge.loop.turn_order import Evidence, TurnOrder
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.form import wanted_form

@@ -23,7 +23,8 @@ from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.remembering import Clock, Remembering, Reminder
 from ltm_edge.loop.respond import Reply
 from ltm_edge.loop.scene_decoder import SceneDecoder
-from ltm_edge.loop.turn_loop import TurnLoop, TurnOrder
+from ltm_edge.loop.turn_loop import TurnLoop
+from ltm_edge.loop.turn_order import TurnOrder
 from ltm_edge.planner import Plan, TurnPlanner
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq

@@ -21,7 +21,8 @@ from ltm_edge.loop.critics.verdict import Verdict
 from ltm_edge.loop.prompt import fit_prompt
 from ltm_edge.loop.scene_decoder import SceneDecoder
 from ltm_edge.loop.self_loop import Budget
-from ltm_edge.loop.turn_loop import Evidence, Outcome, TurnLoop, TurnOrder
+from ltm_edge.loop.turn_loop import Outcome, TurnLoop
+from ltm_edge.loop.turn_order import Evidence, TurnOrder
 from ltm_edge.overlay_set import load_overlay
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
@@ -163,7 +164,7 @@ def test_a_better_revision_takes_the_drafts_place() -> None:
     assert outcome.document == TWO and outcome.scene == Scene.from_yaml(TWO)
     assert accepted(outcome) == (2, 1, "accepted")
     assert turn.heard.streamed == ONE and turn.heard.replaced == [TWO]
-    assert turn.heard.stages == ["draft", "critics", "revise"]
+    assert turn.heard.stages == ["draft", "critics", "revise", "critics"]
     assert [event.about for event in turn.heard.events if hasattr(event, "document")] == ["obstructio"]
     draft, revision = (call[0] for call in writer.orders)
     assert revision.sampling.seed != draft.sampling.seed
