@@ -144,6 +144,12 @@ def test_archetypes_have_a_say() -> None:
     assert router.route(even, archetypes=("nobody",)).raw == router.route(even).raw
 
 
+def test_several_archetypes_count_as_their_mean() -> None:
+    router = Router(architecture(["a", "b", "c"]), Limits())
+    none, one, both = (router.route({}, archetypes=some).similarity["c"] for some in ((), ("sage",), ("sage", "child")))
+    assert one > none == 0.0 and both == pytest.approx(one / 2)
+
+
 def test_one_channel_and_none() -> None:
     one = Router(architecture(["a"]), Limits()).route({"a": math.nan})
     assert one.weights == {"a": 1.0} and one.entropy == 0.0 and one.leading == "a"
