@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["OverlaySet", "load_overlay", "packaged_documents"]
 
 _MAX_YAML = 1 << 20
+_PARTS = ("ltm_overlay_config.yaml", "field_architecture.yaml", "prompts.yaml", "scene_templates", "pvq_structs")
 
 
 class OverlaySet:
@@ -107,6 +108,8 @@ def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = ""
     folder = source if isinstance(source, Path) else None
     if folder is not None and not folder.is_dir():
         raise BundleError(f"{folder}: no such overlay folder; give a folder that holds ltm_overlay_config.yaml")
+    if folder is not None and not any((folder / name).exists() for name in _PARTS):
+        raise BundleError(f"{folder}: holds no part of an overlay; give a folder that holds any of {', '.join(_PARTS)}")
     packaged = resources.files("ltm_edge") / "overlay"
     problems: list[Any] = []
 
