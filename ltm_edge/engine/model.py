@@ -125,8 +125,17 @@ class LoadedModel:
         return self.token_text(self.handle.eos)
 
     def tokenize(self, text: str | bytes, *, special: bool = False) -> Tokens:
-        """Tokens of ``text``, int32 [n]; ``special`` reads control tokens spelled out in it."""
-        tokens: Tokens = self.handle.tokenize(text, False, special)
+        """Tokens of ``text``, int32 [n]; ``special`` reads control tokens spelled out in it.
+
+        Raises:
+            ModelError: the model's vocabulary has no token for a character of it, nor for its bytes.
+        """
+        try:
+            tokens: Tokens = self.handle.tokenize(text, False, special)
+        except IndexError:  # llama.cpp looked for the token of a byte
+            raise ModelError(
+                f"{self.path}: its vocabulary has no tokens for some of the text; it is damaged: fetch it again"
+            ) from None
         return tokens
 
     def tokenize_segments(self, segments: Iterable[tuple[str, bool]]) -> Tokens:

@@ -195,6 +195,7 @@ def test_every_error_has_a_malformation() -> None:
         errors.ChangedFile,  # test_gguf_reader
         errors.BadLtmValue,  # test_gguf_ltm
         errors.NewerFormat,  # test_gguf_ltm
+        errors.Unloadable,  # test_gguf_loadable
         errors.BadManifest,  # test_sidecar
         errors.OutputExists,  # test_bundle_files
         errors.ManyProblems,  # tests/bundles
