@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from gguf_tools import keys
-from gguf_tools.errors import GgufError
+from gguf_tools.bundle_reader import BundleReader
+from gguf_tools.errors import BadLtmValue, BadManifest, GgufError, NewerFormat
 from gguf_tools.kind import kind
 from gguf_tools.ltm import ltm_entries
 from gguf_tools.printable import byte_count, printable, printable_path
+from gguf_tools.reader import read_gguf
 from gguf_tools.records import GgufArray, GgufInfo
 
-__all__ = ["Summary", "TypeShare", "summarise"]
+__all__ = ["Summary", "TypeShare", "inspect_file", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Summary:
         tokenizer: its model, and the pre-tokenizer where there is one.
         chat_template: length in characters, None if there is none.
         ltm: `ltm.*` entries; those that aren't strings are shown as their type.
-        ltm_problem: what is wrong with them.
+        ltm_problem: what is wrong with them, or with the sidecar folder if it was looked at.
         trailing: bytes behind the last tensor that nothing accounts for.
     """
 
@@ -110,7 +114,7 @@ class Summary:
             rows.append(("ltm keys", "none: runs under the packaged overlay"))
         rows += [(printable(key, 80), _ltm_line(value)) for key, value in self.ltm.items()]
         if self.ltm_problem:
-            rows.append(("problem", printable(self.ltm_problem, 400)))
+            rows.append(("problem", printable(self.ltm_problem, 4096)))
         if self.trailing:
             rows.append(("problem", f"{byte_count(self.trailing)} behind the last tensor that nothing accounts for"))
         return rows
@@ -121,6 +125,28 @@ class Summary:
         total = sum(share.nbytes for share in self.types)
         mix = ", ".join(f"{s.type} {100 * s.nbytes / total:.0f} % ({s.tensors})" for s in self.types)
         return f"{mix}; {self.bits_per_weight:.2f} bits per weight"
+
+
+def inspect_file(
+    path: str | os.PathLike[str], *, hasher: Callable[[Path], str] | None = None
+) -> tuple[Summary, BundleReader | None]:
+    """A file's summary, and the file as a bundle; None where what makes it one is wrong, as the summary says then.
+
+    Args:
+        path: the GGUF file.
+        hasher: gives the SHA-256 of a file; None reads every file of the sidecar folder.
+
+    Raises:
+        GgufError: it is no GGUF, or damaged.
+    """
+    info = read_gguf(path)
+    summary = summarise(info)
+    try:
+        return summary, BundleReader.of(info, hasher=hasher)
+    except (BadLtmValue, NewerFormat):  # the model itself can still be shown
+        return summary, None
+    except BadManifest as error:
+        return replace(summary, ltm_problem=str(error)), None
 
 
 def summarise(info: GgufInfo) -> Summary:

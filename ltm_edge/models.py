@@ -28,7 +28,9 @@ __all__ = [
     "DEMO_MODEL",
     "ModelFile",
     "PackagedFile",
+    "base_path",
     "check_chat_model",
+    "existing_file",
     "file_sha256",
     "find_demo_embedder_weights",
     "find_demo_model",
@@ -168,6 +170,15 @@ def read_model(argument: str | os.PathLike[str] | None) -> GgufInfo:
     if not name.strip():
         raise ModelError("the model's name is empty; name a GGUF file, or leave it out for the demo model")
     return check_chat_model(existing_file(name))
+
+
+def base_path(name: str) -> Path:
+    """The file of a base model as commands name it: ``demo`` is the demo model, else it is a path, of whatever.
+
+    Raises:
+        ModelError: the demo model isn't installed.
+    """
+    return find_demo_model().path if name == "demo" else Path(name)
 
 
 def existing_file(name: str) -> Path:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["convert"]
 
-DEMO = "demo"
-
 
 @click.command(short_help="Make a bundle of a folder and a base model.")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -53,18 +51,18 @@ def convert(
     from ltm_edge.cli.answering import terminable
     from ltm_edge.errors import BundleError
     from ltm_edge.hashes import file_sha256
-    from ltm_edge.models import find_demo_model
+    from ltm_edge.models import base_path
     from ltm_edge.overlay_set import packaged_documents
 
-    base_path = find_demo_model().path if base == DEMO else Path(base)
+    model = base_path(base)
     options = Options(outtype, lora_scale, force)
     with terminable(), _progress() as progress:
         try:
             if outtype == "auto":
-                options = _chosen(folder, base_path, options)
+                options = _chosen(folder, model, options)
             converter = BundleConverter(
                 folder,
-                base_path,
+                model,
                 out,
                 options,
                 check=_checker(folder),

@@ -10,7 +10,6 @@ import click
 
 __all__ = ["evaluate"]
 
-DEMO = "demo"
 ROWS: tuple[tuple[str, Callable[[Any], float]], ...] = (
     ("loss of restore, nats/token", lambda m: m.losses["restore"]),
     ("loss of create", lambda m: m.losses["create"]),
@@ -67,7 +66,7 @@ def evaluate(
     from ltm_edge.bundle import Bundle
     from ltm_edge.cli import console
     from ltm_edge.cli.outputs import check_writable, json_text, write_file
-    from ltm_edge.models import existing_file, find_demo_model
+    from ltm_edge.models import base_path, existing_file
     from ltm_edge.overlay_set import load_overlay
     from ltm_edge.training.course import Course, Words
 
@@ -75,7 +74,7 @@ def evaluate(
     course = Course.read(stories, Words.of(load_overlay(stories)))
     found = []
     for name in files:
-        path = find_demo_model().path if name == DEMO else existing_file(name)
+        path = existing_file(str(base_path(name)))
         with Bundle.open(path, ctx=4096, threads=threads, overlay=stories) as bundle:
             found.append(measure_learned(bundle, course, part, Limits(scenes, answers, chains), console.notice))
     if samples is not None:

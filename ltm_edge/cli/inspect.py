@@ -23,22 +23,16 @@ def inspect(file: str, as_json: bool, as_map: bool, as_svg: bool) -> None:
     """
     if as_json + as_map + as_svg > 1:
         raise click.UsageError("--json, --map and --svg are three ways to print; give one.")
-    from gguf_tools.bundle_reader import BundleReader
-    from gguf_tools.errors import BadLtmValue, BadManifest, GgufError, NewerFormat
-    from gguf_tools.reader import read_gguf
-    from gguf_tools.summary import summarise
+    from gguf_tools.errors import GgufError
+    from gguf_tools.summary import inspect_file
     from ltm_edge.cli.console import write_out
     from ltm_edge.errors import BundleError, ModelError
     from ltm_edge.hashes import file_sha256
     from ltm_edge.models import existing_file
 
     path = existing_file(file)
-    reader, problem = None, ""
     try:
-        summary = summarise(read_gguf(path))
-        reader = BundleReader.open(path, hasher=file_sha256)
-    except (BadLtmValue, BadManifest, NewerFormat) as error:
-        problem = str(error)  # the model itself can still be shown
+        summary, reader = inspect_file(path, hasher=file_sha256)
     except GgufError as error:
         raise ModelError(str(error)) from error
     if as_json:
@@ -47,7 +41,7 @@ def inspect(file: str, as_json: bool, as_map: bool, as_svg: bool) -> None:
     lines = summary.lines()
     if as_map or as_svg or (reader is not None and reader.is_bundle):
         if reader is None:
-            raise BundleError(problem)
+            raise BundleError(f"{path}: {summary.ltm_problem}")
         from ltm_edge.cli.bundle_map import architect_map, bundle_lines
         from ltm_edge.cli.field_drawing import field_svg
         from ltm_edge.overlay_set import load_overlay
@@ -57,8 +51,6 @@ def inspect(file: str, as_json: bool, as_map: bool, as_svg: bool) -> None:
             write_out(architect_map(reader, loaded) if as_map else field_svg(loaded))
             return
         lines = [row for row in lines if not row[0].startswith("ltm")] + bundle_lines(reader, loaded)
-    if problem:
-        lines.append(("problem", problem))
     if sys.stdout.isatty():
         from ltm_edge.cli.tables import print_pairs
 

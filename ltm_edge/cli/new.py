@@ -55,26 +55,25 @@ def new(name: str, base: str, out: Path | None) -> None:
     from gguf_tools.errors import GgufError
     from gguf_tools.files import room_for
     from ltm_edge.cli.console import write_out
-    from ltm_edge.cli.convert import DEMO
     from ltm_edge.errors import BundleError
     from ltm_edge.hashes import file_sha256
-    from ltm_edge.models import find_demo_model
+    from ltm_edge.models import base_path
 
     if not _NAME.fullmatch(name):
         raise click.BadParameter(
             "a bundle's name has letters, digits, dots, hyphens and underscores, 100 at most", param_hint="NAME"
         )
     folder = out or Path(name)
-    base_path = find_demo_model().path if base == DEMO else Path(base)
+    model = base_path(base)
     try:
-        info = open_base(base_path)
+        info = open_base(model)
     except GgufError as error:
         raise BundleError(str(error)) from error
     if folder.exists() or folder.is_symlink():
         raise BundleError(f"{folder}: is there already; choose another name with -o")
     try:
         with room_for(folder):
-            _write(folder, name, info, file_sha256(base_path))
+            _write(folder, name, info, file_sha256(model))
     except GgufError as error:
         raise BundleError(str(error)) from error
     write_out(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-DEMO = "demo"
-
 
 @click.command(short_help="Train a bundle folder's LoRA by its curriculum.")
 @click.argument("folder", type=click.Path(path_type=Path))

@@ -59,10 +59,10 @@ class TrainingRun:
             LtmError: the folder, its data or the base can't be used.
         """
         from ltm_edge.bundle import Bundle
-        from ltm_edge.models import check_chat_model, existing_file, find_demo_model
+        from ltm_edge.models import base_path, check_chat_model, existing_file
 
         overlay = load_overlay(folder)
-        path = find_demo_model().path if base == "demo" else existing_file(base)
+        path = existing_file(str(base_path(base)))
         check_chat_model(path)
         sha256 = file_sha256(path)
         _check_base(folder, path, sha256)

@@ -73,12 +73,13 @@ def inspect(params: stdio.InspectParams) -> stdio.InspectResult:
         ModelError: it isn't there, or isn't one.
     """
     from gguf_tools.errors import GgufError
-    from gguf_tools.reader import read_gguf
-    from gguf_tools.summary import summarise
+    from gguf_tools.summary import inspect_file
+    from ltm_edge.hashes import file_sha256
     from ltm_edge.models import existing_file
 
     try:
-        return stdio.InspectResult(summarise(read_gguf(existing_file(params.file))).to_dict())
+        summary, _ = inspect_file(existing_file(params.file), hasher=file_sha256)
+        return stdio.InspectResult(summary.to_dict())
     except GgufError as error:
         raise ModelError(str(error)) from error
 

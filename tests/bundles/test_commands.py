@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -105,6 +106,18 @@ def test_drawing_has_every_zone_and_link() -> None:
     field = load_overlay(BundleReader.open(GOLDEN).documents).field
     assert set(field.zones) <= set(texts)
     assert sum(element.tag.endswith("line") for element in root.iter()) == len(field.links)
+
+
+def test_inspect_says_once_what_is_wrong_with_a_bundle(tmp_path: Path) -> None:
+    """Entries that aren't known, and a sidecar folder that isn't there: each in the text and in the JSON."""
+    newer, alone = tmp_path / "newer.gguf", tmp_path / "alone.gguf"
+    version = b"ltm.format_version" + struct.pack("<IQ", 8, 1)
+    newer.write_bytes(GOLDEN.read_bytes().replace(version + b"1", version + b"9"))
+    alone.write_bytes(GOLDEN.read_bytes())
+    for path, words in ((newer, "format version 9"), (alone, "manifest.json")):
+        shown = run("inspect", path)
+        assert shown.exit_code == 0 and len([line for line in shown.output.splitlines() if words in line]) == 1
+        assert words in json.loads(run("inspect", "--json", path).output)["ltm_problem"]
 
 
 def test_inspect_of_a_plain_model_and_of_a_damaged_bundle(tmp_path: Path, base: Path) -> None:
