@@ -64,7 +64,7 @@ REFUSED = {
     "infinite epsilon": (chat_model([eps(float("inf"))]), "layer_norm_rms_epsilon' is inf"),
     "unknown rope scaling": (chat_model([string("llama.rope.scaling.type", "su")]), "is 'su'; known are none, linear"),
     "no vocabulary": (vocabulary("no_vocab"), "'tokenizer.ggml.model' is 'no_vocab'; without a vocabulary"),
-    "bytes where there are none": (vocabulary("bert", 1, 6), "token_type' has single bytes; a vocabulary of type 'bert'"),
+    "bytes where none can be": (vocabulary("bert", 1, 6), "token_type' has single bytes; a vocabulary of type 'bert'"),
     "a token twice": (words("a", "b", "a"), "'tokenizer.ggml.tokens' has 'a' again as token 2"),
 }
 
