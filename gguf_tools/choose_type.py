@@ -7,6 +7,7 @@ and the file may have next to nothing of the LoRA.
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from types import MappingProxyType
 from gguf_tools.bundle_converter import BundleConverter, Options
 from gguf_tools.errors import GgufError
 from gguf_tools.measure import Measured, Passage, measure
+from gguf_tools.sidecar import file_sha256
 
 __all__ = ["Choice", "Passages", "choose_type"]
 
@@ -105,6 +107,7 @@ def choose_type(
         GgufError: as `BundleConverter.run` and `measure`.
         OSError: there is no room for the trials.
     """
+    hasher = functools.cache(file_sha256)
     reference = "same"
     texts: Sequence[Passage] = ()
     found: dict[str, Measured] = {}
@@ -114,7 +117,8 @@ def choose_type(
         first = outtype == "same"
         with tempfile.TemporaryDirectory(prefix="ltm-outtype-") as scratch:
             target = Path(scratch) / "trial.gguf"
-            converter = BundleConverter(folder, base, target, replace(options, outtype=outtype, force=False))
+            tried = replace(options, outtype=outtype, force=False)
+            converter = BundleConverter(folder, base, target, tried, hasher=hasher)
             converter.run()
             if first and converter.merged is not None and converter.merged.changed:
                 texts = passages() if passages is not None else ()

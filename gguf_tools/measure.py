@@ -128,7 +128,15 @@ def _asked(path: Path, how: dict[str, Any]) -> dict[str, Any]:
     """What the process that measures prints, see `_main`."""
     command = [sys.executable, "-m", "gguf_tools.measure", str(path)]
     quiet = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    done = subprocess.run(command, input=json.dumps(how), capture_output=True, text=True, check=False, env=quiet)
+    done = subprocess.run(
+        command,
+        input=json.dumps(how),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        env=quiet,
+    )
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

@@ -144,6 +144,8 @@ def _both(label: str, base: Path, scratch: Path, rounds: int, progress: Callable
     out = scratch / "out.gguf"
     ours = [sys.executable, "-m", "gguf_tools", "convert", str(folder), "--base", str(base), "-o", str(out), "--force"]
     rows = [_measured(label, "ltm-edge convert", ours, info, rounds, progress)]
+    # llama.cpp's tool writes what it merges as float16, whatever the base is.
+    rows.append(_measured(label, "ltm-edge convert, F16", [*ours, "--outtype", "F16"], info, rounds, progress))
     theirs = shutil.which("llama-export-lora")
     if theirs is None:
         rows.append(Row(label, "llama-export-lora", "not on the PATH"))
