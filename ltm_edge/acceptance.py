@@ -89,8 +89,7 @@ class Acceptance:
             trace.setdefault("routing", {})["manner"] = outcome.manner
         stored = False
         if plan.remembering is not None:
-            tell(Stage("store"))
-            stored = _remember(plan, outcome, settings, replaced, remembered_as)
+            stored = _remember(plan, outcome, settings, tell, replaced, remembered_as)
         if plan.asked != order.pvq:
             trace["asked"] = plan.asked.to_dict()
         trace["refused"] = outcome.refused.to_trace() if outcome.refused is not None else None
@@ -132,7 +131,9 @@ def _turn(plan: Plan, document: str, text: str, trace: dict[str, Any], *, partia
     )
 
 
-def _remember(plan: Plan, outcome: Outcome, settings: Settings, replaced: Turn | None, session: str) -> bool:
+def _remember(
+    plan: Plan, outcome: Outcome, settings: Settings, tell: OnEvent, replaced: Turn | None, session: str
+) -> bool:
     """Store the turn's scene, and put into its trace what memory did; whether it is stored."""
     reminder, remembering = plan.reminder, plan.remembering
     assert remembering is not None
@@ -141,8 +142,10 @@ def _remember(plan: Plan, outcome: Outcome, settings: Settings, replaced: Turn |
         reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
     memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
     if outcome.refused is not None and replaced is not None and settings.memory == "on":
+        tell(Stage("store"))
         notices = remembering.drop(replaced)  # the answer that the refusal takes the place of
     elif outcome.scene is not None and outcome.refused is None and settings.memory == "on":
+        tell(Stage("store"))
         judged = outcome.loop.best.judged
         memory, notices = remembering.store(
             reminder,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 _NAME = "all-MiniLM-L6-v2"
 _LICENCE = "apache-2.0"
 _FILES = ("config.json", "tokenizer.json", "modules.json")
+_AGAIN_S = 10.0  # seconds after which an embedder that couldn't be loaded is tried again
 _KEPT = 512  # vectors of texts that were asked for last; a turn asks for the same request several times
 
 
@@ -45,6 +48,7 @@ class SharedEmbedder:
         self._make = make
         self._made: Embedder | None = None
         self._failed = ""
+        self._until = 0.0
         self._lock = threading.RLock()
         self._kept: OrderedDict[str, Vectors] = OrderedDict()
 
@@ -62,7 +66,7 @@ class SharedEmbedder:
         """Vectors of the texts in their order, float32 [n, dim], rows of length 1.
 
         Raises:
-            ModelError: it can't be loaded; said again at each call, and tried once.
+            ModelError: it can't be loaded; said again at each call, and tried again after some seconds.
             EngineError, InputError: as :meth:`ltm_edge.engine.embedder.Embedder.embed`.
         """
         with self._lock:
@@ -87,19 +91,20 @@ class SharedEmbedder:
         with self._lock:
             if self._made is not None:
                 self._made.close()
-            self._made, self._failed = None, "the embedder is closed"
+            self._made, self._failed, self._until = None, "the embedder is closed", math.inf
             self._kept.clear()
 
     def _open(self) -> Embedder:
         with self._lock:
-            if self._failed:
+            if self._failed and time.monotonic() < self._until:
                 raise ModelError(self._failed)
             if self._made is None:
                 try:
                     self._made = self._make()
                 except ModelError as error:
-                    self._failed = str(error)
+                    self._failed, self._until = str(error), time.monotonic() + _AGAIN_S
                     raise
+                self._failed = ""
             return self._made
 
 

@@ -179,6 +179,8 @@ def _pass(lines: list[str], entry: Mapping[str, Any], number: int) -> None:
             if (value := _number(counts, key))
         ]
         line += f": {', '.join(parts)}" if parts else ""
+        kept = _number(entry, "kept")
+        line += f"; of the response before it keeps {_count(kept, 'sentence')}" if kept else ""
         spent = _number(times, "decode")
         if spent:
             line += f"; written in {_duration(spent)}{_rate(written, spent)}"

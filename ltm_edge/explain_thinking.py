@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ltm_edge.scene.stream import SceneStream
+
 __all__ = ["council_lines", "judged_lines", "lifted_lines", "routed_lines"]
+
+_SHOWN_CHARS = 160  # of a draft that lost
 
 _NAMES = {"insight_seeker": "INSIGHT-SEEKER", "obstructio": "OBSTRUCTIO", "recursia": "RECURSIA"}
 
@@ -71,6 +75,8 @@ def judged_lines(trace: Mapping[str, Any]) -> Iterator[str]:
         for verdict in verdicts:
             if verdict.get("question"):
                 yield f"  {_name(verdict)} asked: {verdict['question']}"
+        if isinstance(one.get("document"), str):
+            yield f"  It lost: “{_said(one['document'])}”"
     if judged and any(_list(one, "verdicts") for one in judged):
         accepted, passes = loop.get("accepted"), len(judged)
         which = "The draft" if accepted == 0 else f"Revision {accepted}"
@@ -99,6 +105,14 @@ def council_lines(trace: Mapping[str, Any]) -> list[str]:
         lines += [f"  | {line}" for line in str(one.get("document", "")).rstrip("\n").split("\n")]
         lines.append("")
     return lines[:-1]
+
+
+def _said(document: str) -> str:
+    """The response of a document on one line, its beginning where it is long."""
+    stream = SceneStream()
+    stream.feed(document)
+    words = " ".join(str(stream.partial().get("response", "")).split())
+    return words if len(words) <= _SHOWN_CHARS else words[: _SHOWN_CHARS - 1].rstrip() + "…"
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

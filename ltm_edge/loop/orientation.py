@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ class Oriented:
 class Orienter:
     """Lifts, pulls and routes by a bundle's field; holds no session, and may be shared between threads.
 
-    An embedder that is missing or fails is said once and costs no turn: likeness then goes letter by letter.
+    An embedder that is missing or fails costs no turn: likeness then goes letter by letter, and the field's vectors
+    stay where they are. It is tried again at the next request. That it is lost is said once, and that it is back.
 
     Attributes:
         architecture: zones, links, anchors.
@@ -135,6 +137,9 @@ class Orienter:
     cache: Path | None = None
     structs: Sequence[Pvq] = ()
     _lift: Lift | None = None
+    _letters: Lift | None = None
+    _lost: bool = False
+    _named: str = ""
     _said: list[str] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -145,7 +150,7 @@ class Orienter:
     def lift(self, pvq: Pvq, lang: str, state: FieldState) -> Lifted:
         """Read a request and move the field by it."""
         start = time.perf_counter()
-        reading = self._guarded(lambda: self._lifter().lift(pvq, lang, state))
+        reading = self._read(pvq, lang, state)
         moved = state.moved(reading, self.architecture.dynamics)
         if reading.goal is not None:
             moved = moved.willed(reading.goal_vector, reading.goal.value, reading.weight)
@@ -155,7 +160,7 @@ class Orienter:
     def choose(self, lifted: Lifted) -> TemplateChoice:
         """The template that a request calls for."""
         if lifted.reading is not None:
-            return self._lifter().choose(lifted.reading)
+            return (self._lift or self._by_letters()).choose(lifted.reading)
         ids = {name: key for names in self.names.values() for key, name in names.items()}
         return choose_template(
             lifted.pvq.text,
@@ -182,7 +187,7 @@ class Orienter:
         if wanted and self.architecture.channels and (reading is not None or override is not None):
             likeness = reading.channels if reading is not None else {}
             if reading is not None and reading.vector is not None:
-                likeness = self._lifter().channels(state.meaning, lifted.lang) or likeness
+                likeness = self._by_meaning().channels(state.meaning, lifted.lang) or likeness
             active = self._active(lifted, pull)
             archetypes = reading.archetype_ids if reading is not None else ()
             routing = self._router().route(likeness, active, archetypes, override)
@@ -196,8 +201,8 @@ class Orienter:
             return state
         vector: Vector | None = None
         if state.will is not None and self.embedder is not None:
-            embedder = self.embedder
-            vector = self._guarded_vector(lambda: embedder.embed([centre])[0])
+            with contextlib.suppress(LtmError):  # the next request says it
+                vector = self.embedder.embed([centre])[0]
         return state.reached(vector, self.architecture.dynamics, self.architecture.decay)
 
     def sampling(self, base: Mapping[str, float], oriented: Oriented) -> dict[str, float]:
@@ -229,42 +234,40 @@ class Orienter:
     def _router(self) -> Router:
         return Router(self.architecture, self.overlay.routing)
 
-    def _lifter(self) -> Lift:
+    def _read(self, pvq: Pvq, lang: str, state: FieldState) -> Reading:
+        if self.embedder is not None:
+            try:
+                reading = self._by_meaning().lift(pvq, lang, state)
+            except LtmError as error:
+                if not self._lost:
+                    self._said.append(f"{error}; requests are read letter by letter until texts can be embedded again")
+                self._lost = True
+            else:
+                if self._lost and reading.vector is not None:
+                    self._said.append("texts can be embedded again; requests are read by meaning")
+                    self._lost = False
+                return reading
+        return self._by_letters().lift(pvq, lang, state)
+
+    def _by_meaning(self) -> Lift:
         with self._lock:
             if self._lift is None:
-                self._lift = self._guarded(self._made)
+                self._lift = self._made(self.embedder)
             return self._lift
 
-    def _made(self) -> Lift:
-        anchors = Anchors.of(self.architecture, self.templates, self.languages, self.embedder, self.cache, self.structs)
-        return Lift(
-            self.architecture,
-            self.templates,
-            anchors,
-            self.embedder,
-            self.names,
-            self.overlay.default_template,
-        )
+    def _by_letters(self) -> Lift:
+        with self._lock:
+            if self._letters is None:
+                self._letters = self._made(None)
+            return self._letters
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
-        """What the work gives; without the embedder, from then on, if that fails."""
-        try:
-            return work()
-        except LtmError as error:
-            if self.embedder is None:
-                raise
-            self._said.append(f"{error}; requests are read letter by letter")
-            self.embedder, self._lift = None, None
-            return work()
-
-    def _guarded_vector(self, work: Callable[[], Vector]) -> Vector | None:
-        try:
-            return work()
-        except LtmError:
-            return None
+    def _made(self, embedder: Embedder | None) -> Lift:
+        anchors = Anchors.of(self.architecture, self.templates, self.languages, embedder, self.cache, self.structs)
+        return Lift(self.architecture, self.templates, anchors, embedder, self.names, self.overlay.default_template)
 
     def _space(self) -> str:
-        try:
-            return self.embedder.id if self.embedder is not None else ""
-        except LtmError:  # the next request says it
-            return ""
+        """The embedder's name, also while it is lost: what the field holds is of its space still."""
+        if self.embedder is not None:
+            with contextlib.suppress(LtmError):
+                self._named = self.embedder.id
+        return self._named

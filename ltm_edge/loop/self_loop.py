@@ -13,6 +13,8 @@ from ltm_edge.schemas.overlay import SelfLoopLimits
 
 __all__ = ["Budget", "JudgedDraft", "LoopResult", "SelfLoop"]
 
+_MOST_CHARS = 8000  # of a lost document in the trace; a draft has some hundreds
+
 
 @dataclass(frozen=True, slots=True)
 class JudgedDraft:
@@ -47,12 +49,19 @@ class LoopResult:
         return self.why == "cancelled"
 
     def to_trace(self) -> dict[str, Any]:
-        """The loop as it stands in a turn's trace; the verdicts of each draft stand in the order of the passes."""
+        """The loop as it stands in a turn's trace; the verdicts of each draft stand in the order of the passes.
+
+        With those that lost stand their documents, since nothing else shows them.
+        """
+        judged = [one.judged.to_trace() for one in self.tried]
+        for one, entry in zip(self.tried, judged, strict=True):
+            if one is not self.best:
+                entry["document"] = one.draft.document[:_MOST_CHARS]
         return {
             "passes": len(self.tried),
             "accepted": next(i for i, one in enumerate(self.tried) if one is self.best),
             "why": self.why,
-            "judged": [one.judged.to_trace() for one in self.tried],
+            "judged": judged,
         }
 
 

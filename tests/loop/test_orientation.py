@@ -102,7 +102,7 @@ def test_an_embedder_that_fails_is_said_once_and_letters_are_read_from_then_on(a
     first = turn(one, ASK, one.state(None))
     assert first.lifted.reading is not None and first.lifted.reading.how == "letters"
     (said,) = first.lifted.notices
-    assert said.endswith("; requests are read letter by letter")
+    assert said.endswith("; requests are read letter by letter until texts can be embedded again")
     assert "not installed" in said or "out of memory" in said
     assert first.routing is not None and sum(first.routing.weights.values()) == pytest.approx(1.0)
     assert one.choose(first.lifted).name in PACKAGED.templates
@@ -125,6 +125,37 @@ def test_an_embedder_that_fails_later_leaves_the_field_where_it_was() -> None:
     assert np.array_equal(second.state.meaning, first.state.meaning)
     assert second.state.goal == "learn to swim" and second.state.pull == first.state.pull
     assert turn(one, "And then?", second.state).lifted.notices == ()
+
+
+def test_an_embedder_that_works_again_is_said_once_and_finds_the_field_as_it_was() -> None:
+    embedder = Failing("embed", after=1 << 30)
+    one = orienter(embedder)
+    first = turn(one, ASK, FieldState.empty())
+    embedder._after = 0
+    lost = turn(one, OTHER, first.state)
+    trace = lost.to_trace(one.settle(lost, "the water"))
+    assert trace["field"]["state"]["space"] == "hashed-256" and "will" in trace["field"]["state"]
+    embedder._after = 1 << 30
+    back = turn(one, OTHER, one.state(json.loads(json.dumps(trace))))
+    assert back.lifted.notices == ("texts can be embedded again; requests are read by meaning",)
+    assert back.lifted.reading is not None and back.lifted.reading.how == "embeddings"
+    assert back.state.goal == "learn to swim" and cosine(back.state.will, first.state.will) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert 0.0 < cosine(back.state.meaning, first.state.meaning) < 1.0  # moved, not begun anew
+    assert turn(one, "And then?", back.state).lifted.notices == ()
+    embedder._after = 0
+    assert len(turn(one, ASK, back.state).lifted.notices) == 1  # lost again
+
+
+def test_a_field_of_an_embedder_that_can_not_be_named_now_keeps_its_name(tmp_path: Path) -> None:
+    embedder = Failing("")
+    one = orienter(embedder)
+    first = turn(one, ASK, FieldState.empty())
+    trace = first.to_trace(first.state)
+    embedder._at = "id"
+    state = one.state(trace)
+    assert state.will is not None and turn(one, OTHER, state).space == "hashed-256"
 
 
 def test_what_an_accepted_answer_cannot_be_compared_to_only_fades() -> None:

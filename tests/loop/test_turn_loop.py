@@ -14,6 +14,7 @@ import pytest
 
 from ltm_edge.engine.decoder import Sampling
 from ltm_edge.errors import ContextFull, EngineError, GrammarError
+from ltm_edge.explain import explain
 from ltm_edge.grammar.template import document_head, template_gbnf
 from ltm_edge.loop.consilium import Seat
 from ltm_edge.loop.critics.panel import CriticPanel
@@ -192,12 +193,70 @@ def test_only_what_stands_before_the_response_is_kept() -> None:
     assert revision.gbnf == template_gbnf(TEMPLATE, names, document_head(ONE))
 
 
+TOLD = document("Water it once. Dig deep. Wait a day.")
+AGAIN = document("Water it once. Ask a neighbour.")
+
+
+def against(stands: int, name: str = "obstructio") -> Verdict:
+    return Verdict(name, 0.2, False, question=QUESTION, stands=stands)
+
+
+@pytest.mark.parametrize(
+    ("stands", "kept", "opening"),
+    [
+        ((1,), 1, "Water it once."),
+        ((2,), 2, "Water it once. Dig deep."),
+        ((2, 1), 1, "Water it once."),
+        ((2, 0), 0, ""),
+    ],
+)
+def test_what_all_critics_let_stand_of_the_response_is_kept(stands: tuple[int, ...], kept: int, opening: str) -> None:
+    critics = [Says(against(count, f"c{count}"), 0.9, name=f"c{count}") for count in stands]
+    writer = Typist(TOLD, AGAIN)
+    outcome = Turn(writer, critics).run()
+    revision = writer.orders[1][0]
+    names = SET.archetype_names()["en"]
+    assert revision.gbnf == template_gbnf(TEMPLATE, names, document_head(TOLD, opening))
+    assert outcome.document == AGAIN and outcome.trace["passes"][1].get("kept", 0) == kept
+    assert [one["stands"] for one in outcome.trace["loop"]["judged"][0]["verdicts"]] == list(stands)
+
+
+def test_a_response_that_leaves_no_room_is_kept_as_far_as_there_is_some() -> None:
+    """Two lines of sixty characters are all there may be, and the second one is full."""
+    full = document(f"Water it once.\nDig deep. {'Wait a day, ' * 3}or two. Ask.")
+    writer = Typist(full, TWO)
+    Turn(writer, [Says(against(3), 0.9)]).run()
+    assert document_head(full, "Water it once.\nDig deep.") in writer.orders[1][0].gbnf.replace('\\"', '"').replace(
+        "\\n", "\n"
+    )
+
+
 @pytest.mark.parametrize("scores", [(0.4, 0.3), (0.4, 0.4)])
-def test_a_revision_that_is_no_better_is_dropped(scores: tuple[float, ...]) -> None:
+def test_a_revision_that_is_no_better_is_dropped_and_stands_in_the_trace(scores: tuple[float, ...]) -> None:
     turn = Turn(Typist(ONE, TWO), [Says(*scores)])
     outcome = turn.run()
     assert outcome.document == ONE and turn.heard.replaced == []
     assert accepted(outcome) == (2, 0, "passes")
+    assert [one.get("document") for one in outcome.trace["loop"]["judged"]] == [None, TWO]
+    assert "  It lost: “Water it twice.”" in explain(outcome.trace)
+
+
+def test_every_draft_that_lost_stands_in_the_trace() -> None:
+    changes = {"self_loop": {"max_passes": 4}}
+    outcome = Turn(Typist(ONE, TWO, THREE, FOUR), [Says(0.2, 0.3, 0.25, 0.9)], changes).run()
+    assert [one.get("document") for one in outcome.trace["loop"]["judged"]] == [ONE, TWO, THREE, None]
+
+
+def test_only_stages_that_are_run_are_told() -> None:
+    nobody = Turn(Typist(ONE))
+    nobody.run()
+    assert nobody.heard.stages == ["draft"]
+    cut = Turn(Typist(document("Water it. " * 60)), [Says(0.9)])
+    cut.run()
+    assert cut.heard.stages == ["draft"]
+    spent = Turn(Typist(ONE), [Says(0.2)], budget=Budget(tokens=len(ONE) + 30))
+    spent.run()
+    assert spent.heard.stages == ["draft", "critics"]
 
 
 def test_several_revisions_each_of_the_one_before() -> None:
