@@ -209,6 +209,8 @@ def test_mixed_sampling() -> None:
     assert isinstance(mixed["top_k"], int) and base["temperature"] == 0.4
     pure = mixed_sampling(base, router.route({}, override={"b": 1.0}), field)
     assert pure == {"temperature": 1.0, "top_k": 41, "min_p": 0.05, "seed": 7}
+    # What only channels without weight set is left alone to the last digit.
+    assert mixed_sampling({"min_p": 0.12345678}, router.route({}, override={"b": 1.0}), field) == {"min_p": 0.12345678}
     for order in itertools.permutations(zones):
         again = FieldArchitecture(1, {name: zones[name] for name in order})
         assert mixed_sampling(base, router.route({}, override={"a": 0.5, "b": 0.5}), again) == mixed

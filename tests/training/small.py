@@ -29,7 +29,7 @@ class Pieces:
     bos, eos = SPECIALS
     special_texts = SPECIALS
     size = 4096
-    _known: ClassVar[list[str]] = [*SPECIALS]  # common to all, so that a text is the same tokens in every test
+    _known: ClassVar[list[str]] = [*SPECIALS]  # common to all of a test
 
     def tokenize(self, text: str | bytes, *, special: bool = False) -> np.ndarray:
         whole = text if isinstance(text, str) else text.decode()

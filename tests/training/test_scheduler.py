@@ -70,6 +70,20 @@ def test_overlap_mixes_neighbours_and_replay_and_chat_are_strewn_in():
     assert max(counts) - min(counts) <= 3, counts
 
 
+def test_a_phase_that_comes_again_replays_the_others_only():
+    units = plan(CurriculumPhase("myth"), CurriculumPhase("logic"), CurriculumPhase("myth", replay=0.5)).units
+    last = Counter(unit.phase for unit in units if unit.section == 2)
+    assert last == {"myth": scenes_of("myth"), "logic": round(0.5 * scenes_of("myth"))}
+
+
+def test_no_more_is_mixed_in_than_the_next_phase_has():
+    units = plan(CurriculumPhase("myth", overlap=0.5), CurriculumPhase("drama", epochs=0.05)).units
+    few = round(0.05 * scenes_of("drama"))
+    assert 0 < few < 0.25 * scenes_of("myth")
+    sections = [unit.section for unit in units]
+    assert sections.index(1) == scenes_of("myth") - few and Counter(sections) == {0: scenes_of("myth"), 1: few}
+
+
 def test_archetypes_are_spread_evenly():
     units = plan(CurriculumPhase("logic")).units
     half = len(units) // 2
