@@ -131,12 +131,15 @@ class SceneMemory:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise MemoryStoreError(f"{folder}: can't be made: {error.strerror}; name another folder") from None
+        lost = folders.lost(folder, folder / STORE_NAME)
         store = SceneStore(folder / STORE_NAME, timeout=timeout)
 
         embedders = [_demo_embedder if embedder is None else embedder]
         if fallback is not None:
             embedders.append(fallback)
         say = notice or (lambda message: None)
+        if lost:
+            say(lost)
         return SceneMemory(folder, store, embedders, policy or Policy(), archetype_ids or {}, say, progress, fill)
 
     @property

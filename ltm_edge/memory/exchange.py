@@ -182,10 +182,10 @@ def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
-            while rest := file.readline(1 << 16):
+            yield number, f"longer than {MAX_LINE_BYTES} bytes, which is the limit"
+            while rest := file.readline(1 << 16):  # only after that: it may have no end
                 if rest.endswith(b"\n"):
                     break
-            yield number, f"longer than {MAX_LINE_BYTES} bytes, which is the limit"
         elif raw.strip():
             yield number, raw
 
