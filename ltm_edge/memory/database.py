@@ -191,7 +191,11 @@ class Database:
             )
         if code == 8 or (code is None and "readonly" in text):
             return MemoryStoreError(f"{self.path}: can't be written; make the folder writable or name another one")
-        if code in (11, 26) or (code is None and ("malformed" in text or "not a database" in text)):
+        if (
+            code in (11, 26)
+            or text.startswith("no such ")
+            or (code is None and ("malformed" in text or "not a database" in text))
+        ):
             return MemoryStoreError(
                 f"{self.path}: damaged or not a memory ({text}); move it away and import an export of it"
             )
@@ -300,7 +304,8 @@ class Database:
         Raises:
             MemoryStoreError: it is too damaged to be looked at.
         """
-        problems = [row[0] for row in self.rows(f"PRAGMA {'quick' if quick else 'integrity'}_check") if row[0] != "ok"]
+        found = self.rows(f"PRAGMA {'quick' if quick else 'integrity'}_check")
+        problems = [" ".join(row[0].split()) for row in found if row[0] != "ok"]
         for table, _, parent, _ in self.rows("PRAGMA foreign_key_check")[:20]:
             problems.append(f"a row of {table} points to nothing in {parent}")
         if self.writable and not quick:

@@ -195,7 +195,7 @@ def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
         number += 1
         if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
             yield number, f"longer than {MAX_LINE_BYTES} bytes, which is the limit"
-            while rest := file.readline(1 << 16):
+            while rest := file.readline(1 << 16):  # only after that: it may have no end
                 if rest.endswith(b"\n"):
                     break
         elif raw.strip():

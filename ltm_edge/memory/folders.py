@@ -16,7 +16,18 @@ from ltm_edge.memory.records import Stats, to_iso
 from ltm_edge.memory.store import STORE_NAME, SceneStore
 from ltm_edge.memory.vectors import Vectors
 
-__all__ = ["META_NAME", "compact", "export_faiss", "export_file", "figures", "pack", "problems", "seed", "write_meta"]
+__all__ = [
+    "META_NAME",
+    "compact",
+    "export_faiss",
+    "export_file",
+    "figures",
+    "lost",
+    "pack",
+    "problems",
+    "seed",
+    "write_meta",
+]
 
 META_NAME = "meta.json"
 
@@ -90,8 +101,25 @@ def compact(store: SceneStore, vectors: Vectors, folder: Path) -> None:
     write_meta(store, folder)
 
 
+def lost(folder: Path, store: Path) -> str:
+    """A sentence for the user where scenes were kept and their file is gone or empty; empty where all is well."""
+    try:
+        if store.exists() and store.stat().st_size:
+            return ""
+        scenes = json.loads((folder / META_NAME).read_bytes())["scenes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if not isinstance(scenes, int) or scenes <= 0:
+        return ""
+    what = "is empty" if store.exists() else "is gone"
+    return (
+        f"{store}: {what}, {scenes} scenes stood in it; an empty memory begins; "
+        "put the file back, or import an export of it"
+    )
+
+
 def write_meta(store: SceneStore, folder: Path) -> None:
-    """`meta.json`: what the folder holds, for people and other programs. Nothing here reads it."""
+    """`meta.json`: what the folder holds, for people and other programs. Only :func:`lost` reads it."""
     rows = store.rows("SELECT embedder, dim FROM spaces ORDER BY id")
     meta = {
         "format": "ltm-memory",

@@ -59,6 +59,7 @@ class OpenedMemory:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise MemoryStoreError(f"{folder}: can't be made: {error.strerror}; name another folder") from None
+        lost = folders.lost(folder, folder / STORE_NAME)
         folded = {name.casefold(): key for name, key in archetype_ids.items()}
         self.folder = folder
         self.lock = threading.RLock()
@@ -70,6 +71,8 @@ class OpenedMemory:
         self.writer = SceneWriter(self.store, policy, self.vectors, self.integrator)
         self.log = IntegrationLog(folder)
         self._notice = notice
+        if lost:
+            notice(lost)
         self._progress = progress
         self._pid = os.getpid()
         self._closed = False

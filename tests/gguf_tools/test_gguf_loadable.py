@@ -64,7 +64,10 @@ REFUSED = {
     "infinite epsilon": (chat_model([eps(float("inf"))]), "layer_norm_rms_epsilon' is inf"),
     "unknown rope scaling": (chat_model([string("llama.rope.scaling.type", "su")]), "is 'su'; known are none, linear"),
     "no vocabulary": (vocabulary("no_vocab"), "'tokenizer.ggml.model' is 'no_vocab'; without a vocabulary"),
-    "bytes where none can be": (vocabulary("bert", 1, 6), "token_type' has single bytes; a vocabulary of type 'bert'"),
+    "bytes where there are none": (
+        vocabulary("bert", 1, 6),
+        "token_type' has single bytes; a vocabulary of type 'bert'",
+    ),
     "a token twice": (words("a", "b", "a"), "'tokenizer.ggml.tokens' has 'a' again as token 2"),
 }
 
@@ -78,11 +81,21 @@ def test_what_llama_dies_of_is_refused(tmp_path: Path, case: str) -> None:
     assert message in str(caught.value) and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "model",
-    [chat_model(), layers(1), layers(512), experts(8, 2, 4, 2), experts(8, 8, 1), chat_model([eps(0.0)]),
-     words("a", "", "", "b"), vocabulary("llama", 1, 6), vocabulary("bert", 1, 3), chat_model([string("llama.rope.scaling.type", "longrope")])],
-)  # fmt: skip
+TAKEN = [
+    chat_model(),
+    layers(1),
+    layers(512),
+    experts(8, 2, 4, 2),
+    experts(8, 8, 1),
+    chat_model([eps(0.0)]),
+    words("a", "", "", "b"),
+    vocabulary("llama", 1, 6),
+    vocabulary("bert", 1, 3),
+    chat_model([string("llama.rope.scaling.type", "longrope")]),
+]
+
+
+@pytest.mark.parametrize("model", TAKEN)
 def test_what_it_takes_is_taken(tmp_path: Path, model: Gguf) -> None:
     check_loadable(read_gguf(model.write(tmp_path / "m.gguf")))
 
