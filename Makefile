@@ -28,11 +28,11 @@ DEMO := build/ltm-vortex-135m.gguf
 chat: env $(DEMO)
 	@exec $(BIN)/ltm-edge chat $(DEMO)
 
-# The example bundle, made of its folder and the demo model; made again when either changes. Q8_0: what its LoRA changes
-# is finer than the steps of the base's four-bit type, which would round most of it away.
+# The example bundle, made of its folder and the demo model; made again when either changes. The type is the one that this
+# machine runs fastest of those that keep what the LoRA changes, which the base's four-bit type would round away.
 $(DEMO): $(shell find bundles/ltm-vortex-135m ltm_edge/overlay -type f) | $(STAMPS)/models $(STAMPS)/build
 	@echo "Making the example bundle"
-	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype Q8_0 --force
+	$(BIN)/ltm-edge convert bundles/ltm-vortex-135m --base demo -o $@ --outtype auto --force
 
 test: lint test-cpp test-py
 
@@ -93,8 +93,10 @@ test-cpp: env
 	export LTM_TEST_MODEL="$$($(BIN)/python -c 'from ltm_edge.models import find_demo_model; print(find_demo_model().path)')"
 	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(CPP_BUILD) --output-on-failure
 
+# A process for each core, four at most, of one thread each: threads that wait for each other at every token of a model
+# lose more than they win where the cores are shared.
 test-py: env vocabularies
-	@$(BIN)/python -m pytest
+	@OMP_THREAD_LIMIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # Vocabulary-only files of many models, for the tests of the grammar engine.
 vocabularies: $(STAMPS)/vocabularies

@@ -256,10 +256,8 @@ class BundleConverter(Converter):
         if self.lora is not None:
             scale = f"{self.options.lora_scale:g}"
             rows.append(("LoRA", f"{printable_path(self.lora.path)}, {len(self.lora.targets)} tensors, scale {scale}"))
-            types = {spec.type for spec in self.merged.specs if spec.name in self.lora.targets}
-            coarse = sorted(one.name for one in types if one.bits_per_weight < _ENOUGH_BITS)
-            if coarse:
-                rows.append(("note", f"{', '.join(coarse)} rounds much of a LoRA away; --outtype Q8_0 keeps it"))
+            if coarse := self.coarse_types():
+                rows.append(("note", f"{', '.join(coarse)} may round much of a LoRA away; --outtype Q8_0 keeps it"))
         own = sum(key.startswith(keys.LTM_SCENE_TEMPLATE_PREFIX) for key in self.folder.entries)
         rows.append(("templates", f"{own} of its own" if own else "the packaged ones"))
         if self.folder.channels:
@@ -272,6 +270,13 @@ class BundleConverter(Converter):
             rows.append(("left out", printable(", ".join(self.folder.ignored))))
         rows.append(("time", f"{written.seconds:.1f} s, {byte_count(int(rate))}/s"))
         return rows
+
+    def coarse_types(self, bits: float = _ENOUGH_BITS) -> list[str]:
+        """Names, sorted, of the types with fewer bits a weight that a LoRA was merged into; for after `run`."""
+        assert self.merged is not None
+        targets = self.merged.changed & (self.lora.targets if self.lora is not None else frozenset())
+        types = {spec.type for spec in self.merged.specs if spec.name in targets}
+        return sorted(one.name for one in types if one.bits_per_weight < bits)
 
     def _outtype(self, problems: list[str]) -> TensorType | None:
         name = self.options.outtype

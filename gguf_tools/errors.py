@@ -173,6 +173,12 @@ class Hole(GgufError):
     code = "hole"
 
 
+class Unloadable(GgufError):
+    """A sound file whose hyperparameters or vocabulary no model can have; llama.cpp would end the process."""
+
+    code = "unloadable"
+
+
 class BadLtmValue(GgufError):
     """An `ltm.*` key that isn't a string, is missing, or doesn't hold what FORMAT.md says."""
 

@@ -30,6 +30,7 @@ SPLIT_COUNT = "split.count"
 TOKENIZER_MODEL = "tokenizer.ggml.model"
 TOKENIZER_PRE = "tokenizer.ggml.pre"
 TOKENIZER_TOKENS = "tokenizer.ggml.tokens"
+TOKENIZER_TYPES = "tokenizer.ggml.token_type"
 TOKENIZER_CHAT_TEMPLATE = "tokenizer.chat_template"
 
 # Keys of one architecture: the part after `<architecture>.`.

@@ -1,4 +1,8 @@
-"""How well and how fast a model runs on this machine, by llama.cpp itself (needs the package llama-cpp-python)."""
+"""How well and how fast a model runs on this machine, by llama.cpp itself (needs the package llama-cpp-python).
+
+All of it is done in a process of its own: llama.cpp ends the process over some broken models, its log belongs to the
+whole process, and what is computed there ends with Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["TEXT", "Measured", "measure", "perplexity"]
+__all__ = ["TEXT", "Measured", "Passage", "measure", "perplexity"]
 
 # Some sentences of several kinds: talk, instructions, facts, a story, code. Written for this.
 TEXT = """\
@@ -47,8 +51,22 @@ def mean(values):
     return total / len(values)
 """
 _BATCH = 512
+_LONGEST = 1024  # tokens of a passage; of a longer one the beginning is left out
 _DECODED = 24
 _ROUNDS_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text whose end a model is to write, as ids of its own vocabulary.
+
+    Attributes:
+        tokens: the whole text.
+        read: how many of them are given, at least 1; the perplexity is that of the others.
+    """
+
+    tokens: tuple[int, ...]
+    read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +75,13 @@ class Measured:
 
     Attributes:
         perplexity: on `TEXT`.
-        prefill: tokens per second of a prompt; None where it wasn't timed.
+        own: on the passages that were given, all of them together; None where there were none, or it was too slow.
+        prefill: tokens per second of a prompt; None where it was too slow.
         decode: tokens per second one at a time; None likewise.
     """
 
     perplexity: float
+    own: float | None
     prefill: float | None
     decode: float | None
 
@@ -76,46 +96,61 @@ class Measured:
 def measure(
     path: Path,
     *,
+    passages: Sequence[Passage] = (),
     threads: int | None = None,
-    limit: float | None = None,
     patience: float = math.inf,
     rounds: int = 3,
 ) -> Measured:
-    """Load a model in a process of its own and measure it there: llama.cpp ends the process over some broken models.
+    """Load a model and measure it.
 
     Args:
         path: the GGUF file.
+        passages: texts of its own, beside `TEXT`.
         threads: CPU threads; None: llama.cpp's choice.
-        limit: perplexity above which the speed doesn't matter; None: measured always.
-        patience: seconds that the perplexity may take; a machine that needs more is too slow or too busy to be timed.
+        patience: seconds that the perplexity on `TEXT` may take; a machine that needs more is too slow or too busy for
+            the rest.
         rounds: repetitions of which the best counts, since whatever else the machine does only adds.
 
     Raises:
         GgufError: llama-cpp-python isn't installed, or llama.cpp refuses the file.
     """
-    how = json.dumps({"threads": threads, "limit": limit, "patience": patience, "rounds": rounds})
-    command = [sys.executable, "-m", "gguf_tools.measure", str(path), how]
+    given = [asdict(one) for one in passages]
+    found = _asked(path, {"passages": given, "threads": threads, "patience": patience, "rounds": rounds})
+    return Measured(**found)
+
+
+def perplexity(path: Path, text: str = TEXT) -> float:
+    """Perplexity of a text, its first token aside. Raises as `measure`."""
+    return float(_asked(path, {"text": text})["perplexity"])
+
+
+def _asked(path: Path, how: dict[str, Any]) -> dict[str, Any]:
+    """What the process that measures prints, see `_main`."""
+    command = [sys.executable, "-m", "gguf_tools.measure", str(path)]
     quiet = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    done = subprocess.run(command, input=json.dumps(how), capture_output=True, text=True, check=False, env=quiet)
     try:
-        found = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         raise GgufError(path, "ends llama.cpp where it is run", remedy="its vocabulary or weights are broken") from None
     if "what" in found:
         raise GgufError(path, found["what"], remedy=found["remedy"])
-    return Measured(**found)
+    return found
 
 
-def _measure(path: Path, threads: int | None, limit: float | None, patience: float, rounds: int) -> Measured:
-    with _Context(path, threads) as context:
+def _measure(
+    path: Path, passages: Sequence[Passage], threads: int | None, patience: float, rounds: int
+) -> dict[str, Any]:
+    with _Context(path, threads, max([_BATCH, *(len(one.tokens) for one in passages)])) as context:
         tokens = context.tokens(TEXT)
         start = time.perf_counter()
-        score = context.perplexity(tokens)
-        if (limit is not None and score > limit) or time.perf_counter() - start > patience:
-            return Measured(score, None, None)
+        score = context.perplexity([Passage(tuple(tokens), 1)])
+        if time.perf_counter() - start > patience:
+            return asdict(Measured(score, None, None, None))
+        own = context.perplexity(passages) if passages else None
         prefill = _best(lambda: context.timed_prefill(tokens), rounds)
         decode = _best(lambda: context.timed_decode(tokens[0], _DECODED), rounds)
-    return Measured(score, len(tokens) / prefill, _DECODED / decode)
+    return asdict(Measured(score, own, len(tokens) / prefill, _DECODED / decode))
 
 
 def _best(once: Callable[[], float], rounds: int) -> float:
@@ -126,16 +161,10 @@ def _best(once: Callable[[], float], rounds: int) -> float:
     return min(found)
 
 
-def perplexity(path: Path, text: str = TEXT) -> float:
-    """Perplexity of a text, its first token aside. Raises as `measure`."""
-    with _Context(path, None) as context:
-        return context.perplexity(context.tokens(text))
-
-
 class _Context:
     """A loaded model with one context; frees both."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, size: int = _BATCH) -> None:
         try:
             import llama_cpp
         except ImportError as error:
@@ -144,13 +173,14 @@ class _Context:
         self._api: Any = llama_cpp
         self._path = path
         llama_cpp.llama_backend_init()
-        self._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        # The package's own callback is a Python function, in which a KeyboardInterrupt would be lost.
+        llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p(0))
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         if not self._model:
             raise GgufError(path, "is refused by llama.cpp", remedy="its architecture may be newer than the library")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = _BATCH
+        params.n_ctx = size
+        params.n_batch = params.n_ubatch = _BATCH
         if threads is not None:
             params.n_threads = params.n_threads_batch = threads
         self._context = llama_cpp.llama_init_from_model(self._model, params)
@@ -164,22 +194,33 @@ class _Context:
         count = self._api.llama_tokenize(self._vocab, raw, len(raw), buffer, len(raw), True, False)
         return list(buffer[: min(max(count, 0), _BATCH)])
 
-    def perplexity(self, tokens: list[int]) -> float:
+    def perplexity(self, passages: Sequence[Passage]) -> float:
+        """Of all tokens together that the passages want written."""
+        lost = [self._lost(one.tokens, one.read) for one in passages]
+        return math.exp(sum(sum(one) for one in lost) / max(sum(map(len, lost)), 1))
+
+    def _lost(self, tokens: Sequence[int], read: int) -> list[float]:
+        """What each token behind the first `read` costs, in nats."""
         import numpy as np
 
-        self._decode(tokens, every=True)
+        self._clear()
         size = self._api.llama_vocab_n_tokens(self._vocab)
-        total = 0.0
-        for i, following in enumerate(tokens[1:]):
-            pointer = self._api.llama_get_logits_ith(self._context, i)
-            row: npt.NDArray[np.float64] = np.ctypeslib.as_array(pointer, (size,)).astype(np.float64)
-            top = float(row.max())
-            total += top + math.log(float(np.exp(row - top).sum())) - float(row[following])
-        return math.exp(total / max(len(tokens) - 1, 1))
+        found = []
+        for start in range(0, len(tokens) - 1, _BATCH):
+            part = tokens[start : min(start + _BATCH, len(tokens) - 1)]
+            wanted = range(max(read - 1 - start, 0), len(part))
+            self._batch(part, start, wanted)
+            for i in wanted:
+                pointer = self._api.llama_get_logits_ith(self._context, i)
+                row: npt.NDArray[np.float64] = np.ctypeslib.as_array(pointer, (size,)).astype(np.float64)
+                top = float(row.max())
+                found.append(top + math.log(float(np.exp(row - top).sum())) - float(row[tokens[start + i + 1]]))
+        return found
 
     def timed_prefill(self, tokens: list[int]) -> float:
+        self._clear()
         start = time.perf_counter()
-        self._decode(tokens)
+        self._batch(tokens, 0)
         return time.perf_counter() - start
 
     def timed_decode(self, token: int, count: int) -> float:
@@ -189,21 +230,20 @@ class _Context:
             self._batch([token], position)
         return time.perf_counter() - start
 
-    def _decode(self, tokens: list[int], *, every: bool = False) -> None:
-        self._clear()
-        self._batch(tokens, 0, every=every)
-
     def _clear(self) -> None:
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
 
-    def _batch(self, tokens: list[int], first: int, *, every: bool = False) -> None:
+    def _batch(self, tokens: Sequence[int], first: int, wanted: range | None = None) -> None:
+        """Compute tokens from position `first` on, with the logits of those `wanted`; None: of the last one."""
+        if wanted is None:
+            wanted = range(len(tokens) - 1, len(tokens))
         batch = self._api.llama_batch_init(len(tokens), 0, 1)
         try:
             batch.n_tokens = len(tokens)
             for i, token in enumerate(tokens):
                 batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, first + i, 1
                 batch.seq_id[i][0] = 0
-                batch.logits[i] = every or i == len(tokens) - 1
+                batch.logits[i] = i in wanted
             if self._api.llama_decode(self._context, batch) != 0:
                 raise GgufError(self._path, "is refused by llama.cpp when it is run", remedy="its weights are broken")
             self._api.llama_synchronize(self._context)
@@ -218,14 +258,27 @@ class _Context:
         self._api.llama_model_free(self._model)
 
 
-def _main(path: str, how: str) -> None:
-    """The process of `measure`: prints what was measured, or what is wrong, as JSON."""
+def _main(path: str) -> None:
+    """The process that measures: reads how from its input, prints what it found, or what is wrong, as JSON."""
+    how = json.loads(sys.stdin.read())
+    found: dict[str, Any]
     try:
-        found = asdict(_measure(Path(path), **json.loads(how)))
+        if "text" in how:
+            with _Context(Path(path)) as context:
+                tokens = context.tokens(how["text"])
+                found = {"perplexity": context.perplexity([Passage(tuple(tokens), 1)])}
+        else:
+            passages = [_shortened(one["tokens"], one["read"]) for one in how.pop("passages")]
+            found = _measure(Path(path), passages, **how)
     except GgufError as error:
         found = {"what": error.what, "remedy": error.remedy}
     sys.stdout.write(json.dumps(found))
 
 
+def _shortened(tokens: Sequence[int], read: int) -> Passage:
+    left_out = min(max(len(tokens) - _LONGEST, 0), read - 1)
+    return Passage(tuple(tokens[left_out:][:_LONGEST]), read - left_out)
+
+
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main(sys.argv[1])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ltm_edge.aio import AsyncSession, AsyncStream
     from ltm_edge.bundle import Bundle
     from ltm_edge.errors import LtmError
+    from ltm_edge.loop.events import Replaced, Stage
     from ltm_edge.scene.pvq import Pvq
     from ltm_edge.scene.record import Scene
     from ltm_edge.scene_memory import SceneMemory
@@ -33,10 +34,12 @@ _EXPORTS = {
     "Bundle": "ltm_edge.bundle",
     "LtmError": "ltm_edge.errors",
     "Pvq": "ltm_edge.scene.pvq",
+    "Replaced": "ltm_edge.loop.events",
     "Reply": "ltm_edge.session",
     "Scene": "ltm_edge.scene.record",
     "SceneMemory": "ltm_edge.scene_memory",
     "Session": "ltm_edge.session",
+    "Stage": "ltm_edge.loop.events",
     "Turn": "ltm_edge.turn",
 }
 
@@ -46,10 +49,12 @@ __all__ = [
     "Bundle",
     "LtmError",
     "Pvq",
+    "Replaced",
     "Reply",
     "Scene",
     "SceneMemory",
     "Session",
+    "Stage",
     "Turn",
     "__version__",
 ]

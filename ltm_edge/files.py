@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -26,7 +27,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     Raises:
         OSError: as the system reports it; the temporary sibling is removed and the old file untouched.
     """
-    target = path.resolve() if path.is_symlink() else path
+    target = _target(path)
     if target.exists() and not target.is_file():  # a device or a pipe has nothing to rename over
         with target.open("wb") as stream:
             stream.write(data)
@@ -42,7 +43,7 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     The sibling is synced before the rename and the folder after it. On any exception it is removed and the old file
     stays as it was.
     """
-    target = path.resolve() if path.is_symlink() else path
+    target = _target(path)
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
     sibling = Path(name)
     try:
@@ -59,6 +60,14 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             sibling.unlink()
         raise
     sync_folder(target.parent)
+
+
+def _target(path: Path) -> Path:
+    """What a symbolic link leads to; the path itself where it is none."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError as error:  # how Python tells of a circle of links, before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from gguf_tools import keys
 from gguf_tools.errors import GgufError
 from gguf_tools.kind import Kind, kind
+from gguf_tools.loadable import check_loadable
 from gguf_tools.printable import printable, printable_path
 from gguf_tools.reader import read_gguf
 from gguf_tools.records import GgufInfo
@@ -210,6 +211,10 @@ def check_chat_model(path: Path) -> GgufInfo:
     found = kind(info)
     if found.name != "chat":
         raise ModelError(f"{printable_path(path)}: {_about_kind(found)}")
+    try:
+        check_loadable(info)
+    except GgufError as error:
+        raise ModelError(str(error)) from error
     missing = _missing_parts(path, info)
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

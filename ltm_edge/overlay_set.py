@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["OverlaySet", "load_overlay", "packaged_documents"]
 
 _MAX_YAML = 1 << 20
+_FILES = ("ltm_overlay_config.yaml", "field_architecture.yaml", "prompts.yaml")
+_FOLDERS = ("scene_templates", "pvq_structs")
+_LISTED = 2000
+_ALIKE = 0.85  # of two names, from which one is taken for a slip of the pen
 
 
 class OverlaySet:
@@ -101,21 +108,26 @@ def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = ""
 
     Raises:
         SchemaError: with the problems of all files.
-        BundleError: the folder is not there or can't be read.
+        BundleError: the folder is not there, can't be read, or has names that are nearly an overlay's.
     """
     texts = source if isinstance(source, Mapping) else None
     folder = source if isinstance(source, Path) else None
     if folder is not None and not folder.is_dir():
         raise BundleError(f"{folder}: no such overlay folder; give a folder that holds ltm_overlay_config.yaml")
+    if folder is not None:
+        _check_names(folder)
     packaged = resources.files("ltm_edge") / "overlay"
     problems: list[Any] = []
 
     def read(name: str) -> tuple[bytes, str]:
         if texts is not None and name in texts:
             return texts[name].encode("utf-8"), f"{where}: {name}" if where else name
-        if folder is not None and (folder / name).is_file():
+        if folder is not None and os.path.lexists(folder / name):
             path = folder / name
             try:
+                if not path.is_file():
+                    what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "leads nowhere"
+                    raise BundleError(f"{path}: {what}; an overlay's {name} is a YAML file")
                 if path.stat().st_size > _MAX_YAML:
                     raise BundleError(f"{path}: {path.stat().st_size} bytes; an overlay file has at most {_MAX_YAML}")
                 return path.read_bytes(), str(path)
@@ -135,7 +147,9 @@ def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = ""
         """Files of a part of the overlay, such as ``scene_templates/hearth.yaml``, of the source or else packaged."""
         if texts is not None and any(name.startswith(f"{part}/") for name in texts):
             return sorted(name for name in texts if name.startswith(f"{part}/"))
-        if folder is not None and (folder / part).is_dir():
+        if folder is not None and os.path.lexists(folder / part):
+            if not (folder / part).is_dir():
+                raise BundleError(f"{folder / part}: is no folder; an overlay's {part} is a folder of YAML files")
             return sorted(f"{part}/{path.name}" for path in (folder / part).glob("*.yaml"))
         own = packaged / part
         found = own.iterdir() if own.is_dir() else ()
@@ -155,6 +169,31 @@ def load_overlay(source: Path | Mapping[str, str] | None = None, where: str = ""
     own_config = folder is None or (folder / "ltm_overlay_config.yaml").is_file()
     _check_references(loaded, len(templates), own_config=own_config)
     return loaded
+
+
+def _check_names(folder: Path) -> None:
+    """Raise BundleError for a folder that holds nothing of an overlay, or a name that is nearly one of its names.
+
+    What is misnamed would be left out without a word, and the packaged file stand in for it.
+    """
+    known = (*_FILES, *_FOLDERS)
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in itertools.islice(entries, _LISTED))
+    except OSError as error:
+        raise BundleError(f"{folder}: can't be read: {error.strerror or error}") from error
+    for name in names:
+        if Path(name).suffix not in ("", ".yaml", ".yml"):
+            continue  # such as a copy that was put aside
+        meant = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=_ALIKE)
+        if meant and meant[0] not in names:
+            raise BundleError(f"{folder / name}: is no part of an overlay; did you mean {meant[0]}?")
+    if not any(name in known for name in names):
+        raise BundleError(f"{folder}: holds nothing of an overlay; put one of {', '.join(known)} there")
+    for part in _FOLDERS:
+        other = next((path for path in sorted((folder / part).glob("*.yml"))), None)
+        if other is not None:
+            raise BundleError(f"{other}: would be left out; rename it to {other.stem}.yaml")
 
 
 def _check_references(loaded: OverlaySet, files: int, *, own_config: bool) -> None:

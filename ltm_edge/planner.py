@@ -1,7 +1,8 @@
-"""TurnPlanner: everything that is settled before a turn's draft: template, what is recalled, where it is routed."""
+"""TurnPlanner: everything that is settled before a turn's draft: what is asked, template, recall, routing."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,8 +16,12 @@ from ltm_edge.loop.events import OnEvent, Stage
 from ltm_edge.loop.inferring import Inferring
 from ltm_edge.loop.orientation import Lifted, Oriented, Pull
 from ltm_edge.loop.remembering import Remembering, Reminder
-from ltm_edge.loop.turn_loop import Evidence, TurnOrder
+from ltm_edge.loop.self_loop import Budget
+from ltm_edge.loop.turn_order import Evidence, TurnOrder
+from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
+from ltm_edge.scene.form import wanted_form
+from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 from ltm_edge.settings import MAX_SEED, Settings
@@ -70,6 +75,38 @@ class TurnPlanner:
         self._bundle = bundle
         self._inferring = inferring
         self.orienter = bundle.orienter
+
+    def order(self, request: str | Pvq, settings: Settings, n_ctx: int, speed: float) -> tuple[TurnOrder, Settings]:
+        """What is to be answered, and the settings with the form that it asks for and the turn's seed.
+
+        Args:
+            request: plain text, or a PVQ.
+            settings: of the turn.
+            n_ctx: tokens that the context holds.
+            speed: seconds that a token took last; 0: not known.
+
+        Raises:
+            InputError: an empty or oversized request.
+        """
+        overlay = self._bundle.overlay_set
+        loop = overlay.overlay.self_loop
+        pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
+        text, cleaned = clean_request(pvq.text)
+        lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
+        form = settings.form
+        if form == "auto":
+            asked = wanted_form(text, overlay.prompts.of(lang).forms) if pvq.form == "auto" else None
+            form = asked[0] if asked else "text" if pvq.form == "auto" else pvq.form
+        seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
+        order = TurnOrder(
+            pvq=replace(pvq, text=text, form=form),
+            lang=lang,
+            max_tokens=min(settings.max_tokens, max(n_ctx // 2, 1)),
+            sampling=replace(settings.sampling, seed=seed),
+            notices=tuple(cleaned),
+            budget=Budget(settings.budget if settings.budget is not None else loop.seconds, loop.tokens, speed),
+        )
+        return order, replace(settings, form=form, seed=seed)
 
     def plan(
         self,

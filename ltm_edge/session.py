@@ -5,31 +5,28 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ltm_edge.acceptance import Acceptance
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
-from ltm_edge.errors import InputError, LtmError, SessionBusy, SessionError
+from ltm_edge.errors import InputError, LtmError, SessionError
 from ltm_edge.loop.critics.panel import CriticPanel
 from ltm_edge.loop.critics.probe import Prober
-from ltm_edge.loop.events import OnEvent, Replaced, Stage
+from ltm_edge.loop.events import OnEvent
 from ltm_edge.loop.idle import IdleWork
 from ltm_edge.loop.inferring import Inferring
+from ltm_edge.loop.one_thread import OneThread
 from ltm_edge.loop.prompt import Known, next_prompt
 from ltm_edge.loop.remembering import Clock, Remembering, Reminder
-from ltm_edge.loop.respond import MetaResponder, Reply, refusal_scene, remark
+from ltm_edge.loop.respond import Reply
 from ltm_edge.loop.scene_decoder import SceneDecoder
-from ltm_edge.loop.self_loop import Budget
-from ltm_edge.loop.turn_loop import Outcome, TurnLoop, TurnOrder
+from ltm_edge.loop.turn_loop import TurnLoop
+from ltm_edge.loop.turn_order import TurnOrder
 from ltm_edge.planner import Plan, TurnPlanner
-from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.compose import PromptComposer
-from ltm_edge.scene.form import wanted_form
-from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.settings import MAX_SEED, Settings
 from ltm_edge.turn import Turn
@@ -112,9 +109,9 @@ class Session:
         self._planner = TurnPlanner(bundle, self._inferring)
         self._cancelled = threading.Event()
         self._speed = 0.0
-        self._responder = MetaResponder()
+        self._acceptance = Acceptance(bundle)
         self._composer: PromptComposer | None = None
-        self._busy = threading.Lock()
+        self._busy = OneThread()
         self._known: tuple[Known, ...] = ()
         self._dropped = 0
         self._idle = IdleWork()
@@ -216,7 +213,7 @@ class Session:
         Returns:
             The request with what it left open, and sentences for the user.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             return self._inferring.infer(request if isinstance(request, Pvq) else Pvq.from_text(request), lang)
 
@@ -236,7 +233,7 @@ class Session:
             MemoryStoreError: the scene can't be forgotten; nothing was taken back then. With the setting ``memory``
                 off it isn't tried.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             if not self._history:
                 return None
@@ -251,7 +248,7 @@ class Session:
         Raises:
             SessionError: a file of saved KV can't be removed; the conversation itself is forgotten all the same.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._settle()
             self._history.clear()
             self._composer = None
@@ -263,9 +260,15 @@ class Session:
                 self._states.forget(self._state_key.session(self.name))
 
     def close(self) -> None:
-        """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed."""
+        """Free the context, and let the memory see whether the session's scenes make arcs. Closing twice is allowed.
+
+        A running answer of another thread is stopped first.
+
+        Raises:
+            SessionBusy: called from ``on_token`` or ``on_event``; call :meth:`cancel` there, and close afterwards.
+        """
         self.cancel()
-        with self._busy:
+        with self._busy.afterwards():
             self._settle()
             self._consolidate()
             self._save_conversation()
@@ -285,7 +288,7 @@ class Session:
 
         Nothing needs this; whoever measures the next turn may want it.
         """
-        with self._exclusive():
+        with self._busy.now():
             self._idle.wait()
 
     def _settle(self) -> None:
@@ -357,9 +360,6 @@ class Session:
 
         self._idle.start(work)
 
-    def _exclusive(self) -> _Exclusive:
-        return _Exclusive(self._busy)
-
     def _answer(
         self,
         request: str | Pvq,
@@ -369,14 +369,16 @@ class Session:
         *,
         replaces_last: bool = False,
     ) -> Reply:
-        with self._exclusive():
+        with self._busy.now():
             if self._decoder is None:
                 raise SessionError("the session is closed")
             self._settle()
             self._decoder.resume()
             self._cancelled.clear()
             tell = on_event or (lambda event: None)
-            order, settings, seed = self._order(request, overrides)
+            given = {key: value for key, value in overrides.items() if value is not None}
+            settings = self._changed(self._settings, given)
+            order, settings = self._planner.order(request, settings, self._decoder.n_ctx, self._speed)
             history = self._history[:-1] if replaces_last else self._history
             plan = self._plan(order, settings, history, self._history[-1:] if replaces_last else (), tell)
             written: list[str] = []
@@ -401,27 +403,28 @@ class Session:
                 )
                 self._speed = plan.order.budget.speed or self._speed
                 self._known, self._dropped = outcome.known, outcome.dropped
-                reply = self._accept(outcome, plan, settings, seed, tell, replaces_last=replaces_last)
+                done = self._acceptance.accept(
+                    outcome,
+                    plan,
+                    settings,
+                    tell,
+                    replaced=self._history[-1] if replaces_last else None,
+                    session=self.name,
+                    remembered_as=self._memory_name(),
+                )
             except BaseException:
                 # A reader of the stream or of the events failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:
-                    self._keep_part("".join(written), plan, settings)
+                    self._history.append(self._acceptance.part("".join(written), plan, settings))
                 raise
-            turn = Turn(
-                request=plan.order.pvq.text,
-                document=reply.document,
-                reply_text=reply.text,
-                template=plan.template.name,
-                lang=plan.order.lang,
-                partial=reply.partial,
-                trace=reply.trace,
-            )
+            self._known = done.known
+            self._stored += done.stored
             if not replaces_last:
-                self._history.append(turn)
-            elif self._history[-1].partial or not reply.partial:
-                self._history[-1] = turn  # a whole answer is never given up for a part of one
+                self._history.append(done.turn)
+            elif self._history[-1].partial or not done.turn.partial:
+                self._history[-1] = done.turn  # a whole answer is never given up for a part of one
             self._start_idle()
-            return reply
+            return done.reply
 
     def _plan(
         self,
@@ -454,79 +457,6 @@ class Session:
             tell,
         )
 
-    def _accept(
-        self,
-        outcome: Outcome,
-        plan: Plan,
-        settings: Settings,
-        seed: int,
-        tell: OnEvent,
-        *,
-        replaces_last: bool,
-    ) -> Reply:
-        """Make a reply of what the loop came to: respond, remember, settle the field, and close the trace."""
-        order, template = plan.order, plan.template
-        phrases = self.bundle.overlay_set.prompts.of(order.lang)
-        scene, document, form = outcome.scene, outcome.document, settings.form
-        if outcome.refused is not None and scene is not None:
-            scene = refusal_scene(scene, outcome.refused, phrases)
-            document, form = scene.to_yaml(tuple(template.fields)), "refusal"
-            self._known = outcome.known[:1]
-            tell(Replaced(document, "refusal"))
-        start = time.perf_counter()
-        text = self._responder.respond(scene, document, form, order.lang)
-        trace = outcome.trace
-        trace["ms_respond"] = round((time.perf_counter() - start) * 1000, 2)
-        settled = plan.before
-        if not outcome.partial:
-            settled = plan.oriented.state
-            if scene is not None and outcome.refused is None:
-                settled = self._planner.orienter.settle(plan.oriented, scene.resonance_center)
-        trace.update(plan.oriented.to_trace(settled))
-        if outcome.manner or "routing" in trace:
-            trace.setdefault("routing", {})["manner"] = outcome.manner
-        if plan.remembering is not None:
-            tell(Stage("store"))
-            self._remember(plan, outcome, settings, self._history[-1] if replaces_last else None)
-        if plan.asked != order.pvq:
-            trace["asked"] = plan.asked.to_dict()
-        trace["refused"] = outcome.refused.to_trace() if outcome.refused is not None else None
-        said = remark(outcome.loop, phrases, self.bundle.overlay.response.self_commentary)
-        trace["remark"] = said
-        trace["settings"] = {**settings.to_dict(), "seed": seed}
-        trace["model"] = self.bundle.model_info["name"]
-        trace["session"] = self.name
-        trace["ms_total"] = round((time.perf_counter() - order.budget.started) * 1000, 1)
-        return Reply(text, scene, document, trace, outcome.partial, form, outcome.stop, said)
-
-    def _order(self, request: str | Pvq, overrides: Mapping[str, Any]) -> tuple[TurnOrder, Settings, int]:
-        """What is to be answered and how: the order, this turn's settings, and the seed."""
-        assert self._decoder is not None
-        overlay = self.bundle.overlay_set
-        settings = self._changed(self._settings, {key: value for key, value in overrides.items() if value is not None})
-        pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
-        text, cleaned = clean_request(pvq.text)
-        pvq = replace(pvq, text=text)
-        lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
-        if settings.form == "auto":
-            asked = wanted_form(text, overlay.prompts.of(lang).forms) if pvq.form == "auto" else None
-            settings = replace(settings, form=asked[0] if asked else "text" if pvq.form == "auto" else pvq.form)
-        pvq = replace(pvq, form=settings.form)
-        seed = settings.seed if settings.seed is not None else secrets.randbelow(MAX_SEED)
-        order = TurnOrder(
-            pvq=pvq,
-            lang=lang,
-            max_tokens=min(settings.max_tokens, max(self._decoder.n_ctx // 2, 1)),
-            sampling=replace(settings.sampling, seed=seed),
-            notices=tuple(cleaned),
-            budget=Budget(
-                settings.budget if settings.budget is not None else overlay.overlay.self_loop.seconds,
-                overlay.overlay.self_loop.tokens,
-                self._speed,
-            ),
-        )
-        return order, settings, seed
-
     def _head(self, history: Sequence[Turn], template: Template, lang: str) -> PromptComposer:
         """What writes the prompts, with the examples of the conversation's first turn at the head."""
         if self._composer is None:
@@ -543,67 +473,3 @@ class Session:
                 overlay.overlay.few_shot,
             )
         return self._composer
-
-    def _keep_part(self, document: str, plan: Plan, settings: Settings) -> None:
-        """Keep what was written of an answer that an exception ended. The field stays where it was."""
-        order, manner = plan.order, plan.order.seats[0].manner if plan.order.seats else plan.order.manner
-        oriented = plan.oriented.to_trace(plan.before)
-        if manner:
-            oriented.setdefault("routing", {})["manner"] = manner
-        self._history.append(
-            Turn(
-                request=order.pvq.text,
-                document=document,
-                reply_text=self._responder.respond(None, document, settings.form, order.lang),
-                template=plan.template.name,
-                lang=order.lang,
-                partial=True,
-                trace={
-                    "request": order.pvq.to_dict(),
-                    "template": dict(plan.chosen),
-                    "lang": order.lang,
-                    **oriented,
-                    **({"memory": plan.reminder.trace} if plan.reminder.trace else {}),
-                },
-            )
-        )
-
-    def _remember(self, plan: Plan, outcome: Outcome, settings: Settings, replaced: Turn | None) -> None:
-        """Store the turn's scene, and put into its trace what memory did."""
-        reminder, remembering = plan.reminder, plan.remembering
-        assert remembering is not None
-        if reminder.text and not outcome.reminded:
-            left = {"recalled": [], "text": "", "tokens": 0}
-            reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
-        memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
-        if outcome.refused is not None and replaced is not None and settings.memory == "on":
-            notices = remembering.drop(replaced)  # the answer that the refusal takes the place of
-        elif outcome.scene is not None and outcome.refused is None and settings.memory == "on":
-            judged = outcome.loop.best.judged
-            memory, notices = remembering.store(
-                reminder,
-                outcome.scene,
-                plan.order.pvq,
-                session=self._memory_name(),
-                template=plan.template.name,
-                before=plan.history,
-                replaces=replaced,
-                score=judged.score if judged.verdicts else None,
-            )
-            self._stored += "stored" in memory
-        outcome.trace["memory"] = memory
-        outcome.trace["notices"] += notices
-
-
-class _Exclusive:
-    """Holds a session's lock, or says that it is taken."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise SessionBusy("this session is answering another request; wait for it, or open a second session")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()

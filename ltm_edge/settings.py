@@ -46,13 +46,14 @@ _EMPTY = ("", "none", "null", "auto", "default", "random")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be changed from one turn to the next.
+    """What can be changed from one turn to the next. By name, those of ``Sampling`` among them, in ``Session.set``,
+    ``Session.settings`` and the ``sampling`` of ``Bundle.session``.
 
     Attributes:
         sampling: how tokens are chosen; its seed is replaced for each turn.
         max_tokens: tokens that one document may take.
         seed: seed of every turn, 0 to 2**32 - 2; None: a new one each turn, shown in the trace.
-        form: form of the answer, one of :data:`ltm_edge.scene.pvq.FORMS`.
+        form: form of the answer: ``auto``, ``text``, ``yaml``, ``json``, ``image`` or ``refusal``.
         lang: language of the answers; None: the request's.
         template: scene template of every turn; None: chosen for each request.
         system: text added to the system message; None: nothing.

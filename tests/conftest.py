@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,18 @@ def _own_signals() -> None:
 _own_signals()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a data and cache folder of its own: it reads and writes nothing of the user's."""
+    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist has it from the run that started it
+        os.environ["LTM_EDGE_HOME"] = tempfile.mkdtemp(prefix="ltm-edge-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["LTM_EDGE_HOME"], ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def demo_path() -> Path:
     from ltm_edge.models import find_demo_model
@@ -48,10 +62,17 @@ def demo_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_bundle(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
-    """The demo model with every switch off: a turn is one constrained answer, with memory if there is one."""
-    folder = overlay_folder(tmp_path_factory.mktemp("plain"), PLAIN)
-    with Bundle.open(demo_path, ctx=2048, overlay=folder) as bundle:
+def plain_overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packaged overlay, every switch off: a turn is one constrained answer, with memory if there is
+    one.
+    """
+    return overlay_folder(tmp_path_factory.mktemp("plain"), PLAIN)
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(demo_path: Path, plain_overlay: Path) -> Iterator[Bundle]:
+    """The demo model under the plain overlay."""
+    with Bundle.open(demo_path, ctx=2048, overlay=plain_overlay) as bundle:
         yield bundle
 
 

@@ -10,13 +10,15 @@ import yaml
 
 from ltm_edge.overlay_set import packaged_documents
 
-# Everything that is more than one constrained answer.
+# Everything that is more than one constrained answer is off, and no examples stand before it, which take longer to read
+# than an answer to write.
 PLAIN: dict[str, Any] = {
     "pvq": {"infer": "off"},
     "self_loop": {"enabled": False},
     "critics": {name: {"enabled": False} for name in ("insight_seeker", "obstructio", "recursia")},
     "consilium": {"enabled": "never"},
     "routing": {"inputs": False, "heads": False},
+    "few_shot": 0,
 }
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gbnf_oracle import Oracle, Reader, mutations, sample_document
 
 from ltm_edge.errors import GrammarError
 from ltm_edge.grammar import template_gbnf
@@ -23,6 +22,7 @@ from ltm_edge.schemas.template import (
     smallest_document,
     smallest_scene,
 )
+from tests.gbnf_oracle import Oracle, Reader, mutations, sample_document
 
 HERE = Path(__file__).parent
 OVERLAY = HERE.parent / "ltm_edge" / "overlay"

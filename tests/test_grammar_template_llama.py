@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gbnf_oracle import sample_document
-from test_grammar_template import NAMES, names_in, oracle
 
 from ltm_edge.schemas.template import smallest_document
+from tests.gbnf_oracle import sample_document
+from tests.test_grammar_template import NAMES, names_in, oracle
 
 llama_cpp = pytest.importorskip("llama_cpp")
 

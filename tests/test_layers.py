@@ -17,7 +17,7 @@ LEVELS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("engine",), ("memory",), ("field",)),
     (("settings",),),
     (("loop",), ("training",)),
-    (("models", "embedders", "overlay_set", "bundle", "planner", "session", "scene_memory", "aio"),),
+    (("models", "embedders", "overlay_set", "bundle", "planner", "acceptance", "session", "scene_memory", "aio"),),
     (("store", "explain", "explain_thinking"), ("bench",), ("server",)),
     (("cli",),),
 )

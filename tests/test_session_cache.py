@@ -9,10 +9,19 @@ import pytest
 
 from ltm_edge.bundle import Bundle
 from ltm_edge.loop.prompt import Known, common_prefix, moved_tokens, next_prompt
+from ltm_edge.overlay_set import load_overlay
+from tests.overlays import PLAIN, switchboard
 
 pytestmark = pytest.mark.needs_model
 
 SHORT = {"seed": 1, "temperature": 0.0, "max_tokens": 70}
+
+
+@pytest.fixture(scope="module")
+def demo_bundle(demo_bundle: Bundle) -> Bundle:
+    """With examples at the head of a session, as packaged: a prefix that is worth keeping."""
+    overlay = load_overlay({"ltm_overlay_config.yaml": switchboard(PLAIN, {"few_shot": 2})})
+    return Bundle(demo_bundle.model, overlay, "with examples")
 
 
 def counts(reply):
@@ -50,15 +59,18 @@ def test_work_between_turns_gives_way_to_the_next_one(demo_bundle: Bundle) -> No
         assert documents[0] == documents[1]
 
 
-def test_a_full_context_moves_what_stays(demo_path: Path) -> None:
-    with Bundle.open(demo_path, ctx=768) as bundle, bundle.session(sampling=SHORT, template="mirror") as session:
+def test_a_full_context_moves_what_stays(demo_path: Path, plain_overlay: Path) -> None:
+    with (
+        Bundle.open(demo_path, ctx=512, overlay=plain_overlay) as bundle,
+        bundle.session(sampling=SHORT, template="mirror") as session,
+    ):
         moved = dropped = 0
         for n in range(6):
             reply = session.send(f"Tell me again, for time {n}, of the house by the river and of those who left it.")
             assert reply.scene is not None
             prompt = reply.trace["prompt"]
             if prompt["dropped_turns"] > dropped:
-                assert any("context of 768 tokens is full" in line for line in reply.trace["notices"])
+                assert any("context of 512 tokens is full" in line for line in reply.trace["notices"])
                 moved += prompt["moved"]
                 # Only what is behind the moved part is new.
                 assert counts(reply)["reused"] > prompt["tokens"] // 3

@@ -13,17 +13,30 @@ from typing import Any
 
 import ltm_edge
 from ltm_edge import errors
+from ltm_edge.engine.decoder import Sampling
+from ltm_edge.memory.chains import Chain
+from ltm_edge.memory.counting import ArchetypeCount, ChainCount
+from ltm_edge.memory.exchange import Imported
+from ltm_edge.memory.log_entries import LogEntry
+from ltm_edge.memory.records import Added, Forgotten, Link, Recall, Stats, StoredScene
+from ltm_edge.settings import Settings
 
 _INTRODUCTION = """# Python API
 
 Made from the docstrings by `tools/api_docs.py`; [embedding.md](embedding.md) says how to use it inside a program. What
-stands here is frozen: before version 2 nothing of it goes away, no parameter changes its name or its meaning, and new
-parameters are optional. Names that begin with an underscore and modules that aren't named here may change at any time.
+stands here is frozen: before version 2 nothing of it goes away, no parameter changes its name or its meaning, new
+parameters are optional, and records only gain attributes. Names that begin with an underscore and modules that aren't
+named here may change at any time.
 
 ```python
 {example}
 ```
 """
+# What the exported classes take and give without exporting it.
+_RECORDS: tuple[type, ...] = (
+    *(Added, ArchetypeCount, Chain, ChainCount, Forgotten, Imported, Link, LogEntry, Recall, Sampling, Settings, Stats),
+    StoredScene,
+)
 _SECTIONS = ("Args", "Attributes", "Raises", "Returns")
 _ITEM = re.compile(r"^([\w, *]+|[A-Z]\w+(?:, [A-Z]\w+)*): (.*)$")
 
@@ -35,6 +48,7 @@ def text() -> str:
         value = getattr(ltm_edge, name)
         if inspect.isclass(value) and not issubclass(value, errors.LtmError):
             out.append(_class(name, value))
+    out.append(_records())
     out.append(_errors())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
@@ -76,26 +90,26 @@ def _signature(function: Any, *, drop_first: bool = False) -> str:
     """The signature as it would be written, a parameter a line where it is long."""
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[drop_first:]
-    signature = signature.replace(parameters=parameters)
-    line = _plain(str(signature))
-    if len(line) <= 100:
-        return line
-    body, last = [], None
+    body: list[str] = []
     for parameter in parameters:
-        if parameter.kind is parameter.KEYWORD_ONLY and last not in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL):
-            body.append("    *,")
-        body.append(f"    {_plain(str(parameter))},")
-        last = parameter.kind
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in [text[0] for text in body]:
+            body.append("*")
+        body.append(_parameter(parameter))
     returns = signature.return_annotation
-    tail = "" if returns is inspect.Signature.empty else f" -> {_plain(str(returns))}"
-    return "(\n" + "\n".join(body) + f"\n){tail}"
+    tail = "" if returns is inspect.Signature.empty else f" -> {returns}"
+    line = f"({', '.join(body)}){tail}"
+    return line if len(line) <= 100 else "(\n" + "".join(f"    {text},\n" for text in body) + f"){tail}"
 
 
-def _plain(signature: str) -> str:
-    """Annotations are kept as text and shown without quotes."""
-    return re.sub(r"'([^'\"]*)'(?=[,)=\]]| =| ->|$)", r"\1", re.sub(r": '([^']*)'", r": \1", signature)).replace(
-        "-> '", "-> "
-    )
+def _parameter(parameter: inspect.Parameter) -> str:
+    """One parameter; annotations are kept as text."""
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    text = stars + parameter.name
+    if parameter.annotation is not parameter.empty:
+        text += f": {parameter.annotation}"
+    if parameter.default is not parameter.empty:
+        text += f" = {parameter.default!r}"
+    return text
 
 
 def _prose(doc: str) -> str:
@@ -149,14 +163,32 @@ def _example(doc: str) -> str:
     return "\n".join(lines[start:end])
 
 
+def _records() -> str:
+    out = ["## Records\n\nWhat the methods above take and give.\n"]
+    for kind in _RECORDS:
+        doc = inspect.getdoc(kind) or ""
+        out.append(f"### {kind.__name__}\n\n`{kind.__module__}.{kind.__name__}`\n")
+        if "Attributes:" not in doc:
+            out.append(f"```python\n{kind.__name__}{_signature(kind)}\n```\n")
+        properties = [(name, value) for name, value in _members(kind) if isinstance(value, property)]
+        more = [f"- `{name}`: {_marks((inspect.getdoc(value) or '').splitlines()[0])}\n" for name, value in properties]
+        out.append(_prose(doc) + "".join(more))
+    return "\n".join(out) + "\n"
+
+
 def _errors() -> str:
     out = ["## Errors\n\n`ltm_edge.errors`; all are `LtmError`. Callers tell them apart by class, never by text.\n"]
     for name in errors.__all__:
         kind = getattr(errors, name)
-        if issubclass(kind, errors.LtmError):
-            base = kind.__mro__[1].__name__
-            first = (inspect.getdoc(kind) or "").splitlines()[0]
-            out.append(f"- `{name}`{'' if base == 'Exception' else f' ({base})'}: {_marks(first)}")
+        if not issubclass(kind, errors.LtmError):
+            continue
+        base = kind.__mro__[1].__name__
+        about, _, rest = (inspect.getdoc(kind) or "").partition("\n\n")
+        out.append(f"- `{name}`{'' if base == 'Exception' else f' ({base})'}: {_marks(' '.join(about.split()))}")
+        _, marked, attributes = rest.partition("Attributes:\n")
+        if marked:
+            out += [f"  {line}" for line in _prose(f"Attributes:\n{attributes}").splitlines()[2:]]
+    out.append(f"\nThe problems of a `SchemaError` are `Problem`s. {_prose(inspect.getdoc(errors.Problem) or '')}")
     return "\n".join(out) + "\n"
 
 

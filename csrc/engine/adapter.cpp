@@ -20,6 +20,7 @@ int steps(float scale) {
 }  // namespace
 
 std::shared_ptr<Adapter> Adapter::load(std::shared_ptr<Model> model, const std::string& path) {
+    const LogScope scope;
     clear_last_error();
     llama_adapter_lora* handle = nullptr;
     try {

@@ -47,6 +47,24 @@ void on_log(ggml_log_level level, const char* text, void*) {
     state.queue.push_back({effective, text});
 }
 
+// Whose log it was before the scopes that are open now.
+struct LogOwner {
+    std::mutex mutex;
+    int scopes = 0;
+    ggml_log_callback callback = nullptr;  // null: ours
+    void* data = nullptr;
+};
+
+LogOwner& log_owner() {
+    static auto* owner = new LogOwner;  // leaked, as above
+    return *owner;
+}
+
+bool log_is_ours(ggml_log_callback& callback, void*& data) {
+    llama_log_get(&callback, &data);
+    return callback == on_log;
+}
+
 const char* type_name(enum ggml_backend_dev_type type) {
     switch (type) {
         case GGML_BACKEND_DEVICE_TYPE_CPU:
@@ -106,16 +124,46 @@ std::string llama_mismatch() {
 }
 
 void load_backends(const std::string& folder) {
-    llama_log_set(on_log, nullptr);  // it says what it loads
+    take_log();  // it says what it loads
     if (ggml_backend_reg_count() == 0) ggml_backend_load_all_from_path(folder.c_str());
 }
 
 void ensure_backend() {
     static std::once_flag once;
     std::call_once(once, [] {
-        llama_log_set(on_log, nullptr);
+        take_log();
         llama_backend_init();
     });
+}
+
+void take_log() {
+    LogOwner& owner = log_owner();
+    const std::scoped_lock lock(owner.mutex);
+    owner.callback = nullptr;
+    llama_log_set(on_log, nullptr);
+}
+
+LogScope::LogScope() {
+    LogOwner& owner = log_owner();
+    const std::scoped_lock lock(owner.mutex);
+    ++owner.scopes;
+    ggml_log_callback callback = nullptr;
+    void* data = nullptr;
+    if (log_is_ours(callback, data)) return;
+    owner.callback = callback;
+    owner.data = data;
+    llama_log_set(on_log, nullptr);
+}
+
+LogScope::~LogScope() {
+    LogOwner& owner = log_owner();
+    const std::scoped_lock lock(owner.mutex);
+    if (--owner.scopes > 0 || owner.callback == nullptr) return;
+    ggml_log_callback callback = nullptr;
+    void* data = nullptr;
+    // Who has taken it meanwhile keeps it.
+    if (log_is_ours(callback, data)) llama_log_set(owner.callback, owner.data);
+    owner.callback = nullptr;
 }
 
 std::vector<LogRecord> drain_log() {

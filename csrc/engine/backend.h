@@ -32,6 +32,20 @@ void load_backends(const std::string& folder);
 // Initialises llama.cpp once and takes over its log. Idempotent and thread-safe; every other call below implies it.
 void ensure_backend();
 
+// Takes over the log, as `ensure_backend` did, from whoever has it now.
+void take_log();
+
+// Takes the log for as long as it lives, then hands it back. Another user of libllama in this process may have set a
+// function in Python: while we compute it would be called for every line, and an exception that is raised in it, such
+// as Ctrl-C's, would be lost. Scopes of several threads overlap; the last one to end hands the log back.
+class LogScope {
+  public:
+    LogScope();
+    ~LogScope();
+    LogScope(const LogScope&) = delete;
+    LogScope& operator=(const LogScope&) = delete;
+};
+
 // Takes the log lines that have gathered since the last call. llama.cpp writes from any thread and must not wait for
 // the reader, so lines go through a bounded queue; the oldest are dropped (and counted in a line of their own).
 [[nodiscard]] std::vector<LogRecord> drain_log();
@@ -41,7 +55,7 @@ void ensure_backend();
 [[nodiscard]] std::string llama_build();
 [[nodiscard]] bool supports_gpu_offload();
 
-// Text of the last error lines that llama.cpp logged since `clear_last_error`; used to say why it refused.
+// Text of the last error lines that llama.cpp logged since `clear_last_error`, in a LogScope; says why it refused.
 void clear_last_error();
 [[nodiscard]] std::string last_error();
 

@@ -118,6 +118,7 @@ std::unique_ptr<Constraint> make_llama_constraint(const Model& model, const std:
                                                   const std::string& root) {
     if (gbnf.empty()) throw Error(ErrorCode::grammar, "grammar: the text is empty");
     if (gbnf.find('\0') != std::string::npos) throw Error(ErrorCode::grammar, "grammar: the text holds a NUL byte");
+    const LogScope scope;
     clear_last_error();
     llama_sampler* sampler = nullptr;
     try {

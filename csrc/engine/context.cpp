@@ -89,6 +89,7 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
     params.no_perf = true;
     params.abort_callback = [](void* self) { return static_cast<Context*>(self)->stopping(); };
     params.abort_callback_data = this;
+    const LogScope scope;
     clear_last_error();
     try {
         context_.reset(llama_init_from_model(model_->handle(), params));

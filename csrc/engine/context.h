@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/adapter.h"
+#include "engine/backend.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 #include "engine/sequence_cache.h"
@@ -169,6 +170,7 @@ class Context {
       private:
         Context& context_;
         std::unique_lock<std::mutex> lock_;
+        LogScope log_;
     };
 
     // One entry of a batch: tokens at the end of a sequence.

@@ -128,6 +128,7 @@ void Embedder::create(const EmbedderOptions& options) {
     params.abort_callback = [](void* self) { return static_cast<Embedder*>(self)->stopping(); };
     params.abort_callback_data = this;
     context_.reset();
+    const LogScope scope;
     clear_last_error();
     try {
         context_.reset(llama_init_from_model(model_->handle(), params));
@@ -166,6 +167,7 @@ std::vector<llama_token> Embedder::tokens(std::string_view text, bool* cut) cons
 Embeddings Embedder::embed(const std::vector<std::string>& texts, const std::function<bool()>& poll) {
     const std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
     if (!lock.owns_lock()) throw Error(ErrorCode::engine, "embedder: in use by another thread");
+    const LogScope scope;
     struct Reset {
         Embedder& self;
         ~Reset() {

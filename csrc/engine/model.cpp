@@ -79,6 +79,7 @@ std::shared_ptr<Model> Model::load(const ModelOptions& options, const Progress& 
         params.progress_callback = on_progress;
         params.progress_callback_user_data = &state;
     }
+    const LogScope scope;
     clear_last_error();
     llama_model* model = nullptr;
     try {

@@ -21,6 +21,7 @@ from ltm_edge.bench.replay import replay
 from ltm_edge.bench.rows import MaskRow
 from ltm_edge.bench.table import stats
 from ltm_edge.errors import ModelError
+from ltm_edge.native import core
 
 __all__ = ["NOT_INSTALLED", "PeerVocab", "llama_rows", "llguidance_row", "xgrammar_row"]
 
@@ -36,17 +37,17 @@ class PeerVocab:
 
     def __init__(self, path: Path) -> None:
         """Read it from a GGUF file. Raises ModelError if llama.cpp can't."""
-        import llama_cpp
-
-        self.llama: Any = llama_cpp
-        _be_silent(llama_cpp)
-        params = llama_cpp.llama_model_default_params()
+        native = core()
+        self.llama: Any = importlib.import_module("llama_cpp")
+        # When it is imported it takes llama.cpp's log, for a function in Python, which prints and may lose a Ctrl-C.
+        native.take_log()
+        params = self.llama.llama_model_default_params()
         params.vocab_only = True
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        self._model = self.llama.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise ModelError(f"{path}: llama.cpp can't read its vocabulary")
-        self.handle: Any = llama_cpp.llama_model_get_vocab(self._model)
-        self.size = int(llama_cpp.llama_vocab_n_tokens(self.handle))
+        self.handle: Any = self.llama.llama_model_get_vocab(self._model)
+        self.size = int(self.llama.llama_vocab_n_tokens(self.handle))
         self._pieces: list[bytes] | None = None
 
     @property
@@ -62,13 +63,6 @@ class PeerVocab:
     def close(self) -> None:
         """Free it."""
         self.llama.llama_model_free(self._model)
-
-
-def _be_silent(llama_cpp: Any) -> None:
-    """Drop llama.cpp's log, which llama_cpp sends to stderr."""
-    if not hasattr(_be_silent, "callback"):
-        _be_silent.callback = llama_cpp.llama_log_callback(lambda *_: None)  # type: ignore[attr-defined]
-    llama_cpp.llama_log_set(_be_silent.callback, ctypes.c_void_p(0))  # type: ignore[attr-defined]
 
 
 def _version(package: str) -> str:

@@ -28,7 +28,7 @@ _OVERLAY = "ltm_overlay_config.yaml"
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
     metavar="FOLDER",
-    help="Stories to take examples from as well, of the part that is for training; may be repeated.",
+    help="Stories to take examples from as well, of the part for validation; may be repeated.",
 )
 @click.option("--most", type=click.IntRange(8, 10_000), default=60, show_default=True, help="Good examples a language.")
 @click.option(
@@ -102,7 +102,7 @@ def covering(embedder: Embedder) -> Callable[[str], Embed | None]:
 
 def _examples(bundle: Bundle, data: tuple[Path, ...]) -> list[Example]:
     from ltm_edge.loop.critics.examples import Example, examples_of
-    from ltm_edge.training.stories import PARTS, load_stories, part_of
+    from ltm_edge.training.stories import load_stories, part_of
 
     found = examples_of(bundle.templates)
     for folder in data:
@@ -110,7 +110,7 @@ def _examples(bundle: Bundle, data: tuple[Path, ...]) -> list[Example]:
         found += [
             Example(one.pvq.text, one.pvq.goal, story.language, one.scene, template=one.template)
             for story in stories
-            if part_of(story.name) == PARTS[0]
+            if part_of(story.name) == "validation"  # a model trained on a scene is surer of it than of others
             for one in story.scenes
         ]
     return found

@@ -20,9 +20,13 @@ def stdio() -> None:
     docs/stdio.schema.json what they take and give. Nothing but messages goes to stdout.
     """
     from ltm_edge.cli.answering import terminable
+    from ltm_edge.errors import InputError
     from ltm_edge.server.connection import serve
 
+    if sys.stdin is None or sys.stdout is None:
+        raise InputError("stdin or stdout is closed; messages come and go there: leave both open")
     sink = _own_stdout()
+    _wait_for(0)
     with terminable():
         serve(sys.stdin.buffer, sink)
 
@@ -33,5 +37,11 @@ def _own_stdout() -> FileIO:
     own = os.dup(1)
     with suppress(OSError):  # stderr is closed: what would go there is lost
         os.dup2(2, 1)
-    os.set_blocking(own, True)
+    _wait_for(own)
     return FileIO(own, "wb")
+
+
+def _wait_for(stream: int) -> None:
+    """Let reads and writes wait: a parent that doesn't has made it so for both where they share a pipe's end."""
+    if sys.platform != "win32":  # pipes there always wait, and older Pythons can't be asked
+        os.set_blocking(stream, True)

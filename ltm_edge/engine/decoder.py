@@ -281,6 +281,10 @@ class Decoder:
             chain = native.SamplingOptions()
             for item in fields(order.sampling):
                 setattr(chain, item.name, getattr(order.sampling, item.name))
+            # To llama.cpp "all" is what the file says it was trained on, which may be anything; it reserves that much.
+            for name in ("repeat_last_n", "dry_last_n"):
+                if getattr(chain, name) < 0:
+                    setattr(chain, name, self.n_ctx)
             options.sampling = chain
             requests.append((order.prompt, options))
         try:

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gguf_tools.errors import GgufError
+from gguf_tools.loadable import check_loadable
+from gguf_tools.reader import read_gguf
 from ltm_edge.engine.model import LoadedModel, Tokens
-from ltm_edge.engine.options import default_threads
+from ltm_edge.engine.options import bounded_threads
 from ltm_edge.engine.process import same_process
-from ltm_edge.errors import EngineError
+from ltm_edge.errors import EngineError, ModelError
 from ltm_edge.hashes import file_sha256
 from ltm_edge.native import core, forward_log
 
@@ -72,7 +75,7 @@ class Embedder:
         native = core()
         options = native.EmbedderOptions()
         options.pooling = pooling
-        options.n_threads = threads or default_threads()
+        options.n_threads = bounded_threads(threads)
         options.n_ctx = ctx or 0
         self.path = path
         self._handle: Any = handle
@@ -99,6 +102,10 @@ class Embedder:
             InputError: no such pooling.
         """
         same_process()
+        try:
+            check_loadable(read_gguf(path))
+        except GgufError as error:
+            raise ModelError(str(error)) from error
         native = core()
         wanted = native.ModelOptions()
         wanted.path = str(path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gguf_tools.summary import parameter_count
 from ltm_edge.engine.offload import DeviceInfo, ModelFacts, OffloadPlan, plan_offload
-from ltm_edge.engine.options import DEFAULT_CTX, EngineOptions, default_threads
+from ltm_edge.engine.options import DEFAULT_CTX, EngineOptions, bounded_threads
 from ltm_edge.engine.process import same_process
 from ltm_edge.errors import ModelError
 from ltm_edge.grammar.vocab_cache import cached_vocab
@@ -64,6 +64,9 @@ class LoadedModel:
         same_process()
         native = core()
         notices: list[str] = []
+        threads = bounded_threads(options.threads)
+        if options.threads is not None and threads < options.threads:
+            notices.append(f"{threads} threads: {options.threads} are more than the processors this process may use")
         n_ctx = options.ctx if options.ctx is not None else min(DEFAULT_CTX, n_ctx_train or DEFAULT_CTX)
         n_ctx = -(-n_ctx // _CTX_STEP) * _CTX_STEP
         if n_ctx_train and n_ctx - n_ctx_train >= _CTX_STEP:
@@ -89,7 +92,7 @@ class LoadedModel:
             options=options,
             plan=plan,
             n_ctx=n_ctx,
-            threads=options.threads or default_threads(),
+            threads=threads,
             metadata=handle.metadata(),
             special_texts=tuple(text for _, text in handle.special_tokens() if text),
             notices=tuple(notices),
@@ -122,8 +125,17 @@ class LoadedModel:
         return self.token_text(self.handle.eos)
 
     def tokenize(self, text: str | bytes, *, special: bool = False) -> Tokens:
-        """Tokens of ``text``, int32 [n]; ``special`` reads control tokens spelled out in it."""
-        tokens: Tokens = self.handle.tokenize(text, False, special)
+        """Tokens of ``text``, int32 [n]; ``special`` reads control tokens spelled out in it.
+
+        Raises:
+            ModelError: the model's vocabulary has no token for a character of it, nor for its bytes.
+        """
+        try:
+            tokens: Tokens = self.handle.tokenize(text, False, special)
+        except IndexError:  # llama.cpp looked for the token of a byte
+            raise ModelError(
+                f"{self.path}: its vocabulary has no tokens for some of the text; it is damaged: fetch it again"
+            ) from None
         return tokens
 
     def tokenize_segments(self, segments: Iterable[tuple[str, bool]]) -> Tokens:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ltm_edge.errors import InputError
 
-__all__ = ["DEFAULT_CTX", "KV_TYPES", "EngineOptions", "default_threads"]
+__all__ = ["DEFAULT_CTX", "KV_TYPES", "EngineOptions", "bounded_threads", "default_threads"]
 
 DEFAULT_CTX = 4096
 """Tokens of context when none are asked for; capped by what the model was trained on."""
@@ -24,14 +24,27 @@ def default_threads() -> int:
     slow it down.
     """
     try:
-        usable = len(os.sched_getaffinity(0))  # type: ignore[attr-defined,unused-ignore]
-    except AttributeError:  # not on macOS and Windows
-        usable = os.cpu_count() or 1
-    try:
         smt = Path("/sys/devices/system/cpu/smt/active").read_text(encoding="ascii").strip() == "1"
     except OSError:
         smt = False
-    return max(1, usable // 2 if smt else usable)
+    return max(1, _usable() // 2 if smt else _usable())
+
+
+def bounded_threads(wanted: int | None) -> int:
+    """As many threads as are wanted, no more than the processors this process may use; one per core if None.
+
+    llama.cpp's threads wait for each other by spinning: one more than can run at a time makes every step as slow as
+    the scheduler's turns, a hundred more make it stand still.
+    """
+    return default_threads() if wanted is None else min(wanted, _usable())
+
+
+def _usable() -> int:
+    """Processors that this process may use, hardware threads counted each."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))  # type: ignore[attr-defined,unused-ignore]
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class EngineOptions:
     Attributes:
         gpu_layers: ``auto`` (what fits), ``all``, or a number of layers.
         device: name of one device to offload to, as ``ltm-edge doctor`` lists them; None: all of them.
-        threads: CPU threads; None: one per core.
+        threads: CPU threads, never more than processors; None: one per core.
         ctx: context in tokens; None: 4096, or less where the model was trained on less.
         flash_attn: ``auto``, ``on`` or ``off``.
         kv_type: type of the KV cache, one of :data:`KV_TYPES`.

@@ -39,9 +39,12 @@ from ltm_edge.schemas.template import (
     name_problem,
 )
 
-__all__ = ["document_head", "pvq_gbnf", "template_gbnf"]
+__all__ = ["document_head", "goes_on", "pvq_gbnf", "template_gbnf"]
 
 _RESPONSE = "\n  response:"
+_BLOCK = "  response: |\n"
+_INDENT = "    "
+_LEAST_REST = 24  # characters in which a line can still be brought to a sense
 
 
 def _class_char(code: int) -> str:
@@ -195,6 +198,25 @@ class _Writer:
 
         return f"{head} {_times(self.rule('more-lines', more), spec.min_lines - 1, spec.max_lines - 1)}"
 
+    def rest(self, spec: BlockSpec, told: str) -> str:
+        """What may follow the beginning of a block; see :func:`goes_on`."""
+        lines, chars = _told(told)
+        low, high = spec.min_lines - lines, spec.max_lines - lines
+
+        def more(low: int, high: int) -> str:
+            line = self.bounded("line", self.line_edge, self.line_char, spec.max_chars)
+            return _times(self.rule("more-lines", f'"{_INDENT}" {line} "\\n"'), low, high)
+
+        if chars is None:
+            return more(max(low, 1), high)
+        ways = []
+        if (left := spec.max_chars - chars - 1) >= _LEAST_REST:
+            end = self.bounded("rest", self.line_edge, self.line_char, left)
+            ways.append(f'" " {end} "\\n" {more(max(low - 1, 0), high - 1) if high > 1 else ""}'.rstrip())
+        if high > 1:
+            ways.append(f'"\\n" {more(max(low - 1, 1), high - 1)}')
+        return " | ".join(ways)
+
     def field(self, key: str, spec: FieldSpec, offered: tuple[str, ...]) -> str:
         if isinstance(spec, RolesSpec):
             return self.actors(spec)
@@ -219,12 +241,47 @@ def _times(name: str, low: int, high: int) -> str:
     return f"{name}{{{low}}}" if low == high else f"{name}{{{low},{high}}}"
 
 
-def document_head(document: str) -> str:
-    """What stands before the response of a document that a template's grammar wrote, its last line break included.
+def _told(told: str) -> tuple[int, int | None]:
+    """Whole lines of a block's beginning, and characters of a line that is begun; None: it ends with a line."""
+    lines = told.count("\n")
+    last = told.rpartition("\n")[2]
+    return lines, len(last) - len(_INDENT) if last else None
 
-    Empty where the document has no response yet.
+
+def goes_on(template: Template, opening: str) -> bool:
+    """Whether a response of ``template`` may begin with ``opening`` and say something more.
+
+    ``opening`` ends with a line's break, or where a sentence ends inside a line; then the line may go on, or a new one
+    begin. A response that may hold code is never gone on with.
     """
-    return document[: document.find(_RESPONSE) + 1]
+    spec = template.fields["response"]
+    if not isinstance(spec, BlockSpec) or spec.code:
+        return False
+    lines, chars = _told(_indented(opening))
+    if chars is None:
+        return lines < spec.max_lines
+    return lines + 1 < spec.max_lines or spec.max_chars - chars - 1 >= _LEAST_REST
+
+
+def _indented(opening: str) -> str:
+    """The beginning of a response as it stands in its document."""
+    return "\n".join(_INDENT + line if line else "" for line in opening.split("\n"))
+
+
+def document_head(document: str, opening: str = "") -> str:
+    """What is kept of a document that a template's grammar wrote.
+
+    Args:
+        document: what was written.
+        opening: the beginning of its response that is kept too, as :func:`goes_on` takes it.
+
+    Returns:
+        All before the response, with its last line break, and of the response ``opening``. Empty where the document has
+        no response yet.
+    """
+    head = document[: document.find(_RESPONSE) + 1]
+    more = head + _BLOCK + _indented(opening)
+    return more if opening and document.startswith(more) else head
 
 
 def template_gbnf(template: Template, names: Mapping[str, str] | None = None, head: str = "") -> str:
@@ -233,7 +290,7 @@ def template_gbnf(template: Template, names: Mapping[str, str] | None = None, he
     Args:
         names: archetype id to its name in the request's language; an id without one stands for itself.
         head: the beginning of a document of this template, as :func:`document_head` gives it: every document of the
-            grammar begins so, and only its response, and fields behind that, are free.
+            grammar begins so, and only the rest of its response, and fields behind that, are free.
 
     Raises:
         GrammarError: a name that can't be written (a quote, a comma, a line break …), or too few different names.
@@ -251,13 +308,18 @@ def template_gbnf(template: Template, names: Mapping[str, str] | None = None, he
             )
     writer = _Writer()
 
+    told = head.partition(f"\n{_BLOCK}")[2]
+
     def root() -> str:
         parts = [_literal(head or "scene:\n")]
         keys = list(template.fields)
         for key in keys[keys.index("response") :] if head else keys:
             spec = template.fields[key]
             name = key.replace("_", "-")
-            writer.rule(name, _once(writer.field, key, spec, offered))
+            if told and key == "response" and isinstance(spec, BlockSpec):
+                writer.rule(name, _once(writer.rest, spec, told))
+            else:
+                writer.rule(name, _once(writer.field, key, spec, offered))
             parts.append(f"{name}?" if spec.optional else name)
         return " ".join(parts)
 

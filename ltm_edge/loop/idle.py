@@ -32,6 +32,8 @@ class IdleWork:
                 work()
             except LtmError as error:
                 _log.warning("work between two turns: %s", error)
+            except Exception:  # a thread that nobody joins yet would print it
+                _log.exception("work between two turns failed")
 
         self._thread = threading.Thread(target=run, name="ltm-edge-idle")
         self._thread.start()

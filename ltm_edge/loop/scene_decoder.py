@@ -48,6 +48,7 @@ class Draft:
         done: what the decode did.
         scene: the scene; None if the document is not complete.
         notices: sentences for the user.
+        kept: of a revision, sentences of the response before that it begins with.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Draft:
     done: DraftPass
     scene: Scene | None
     notices: tuple[str, ...] = ()
+    kept: int = 0
 
     @property
     def document(self) -> str:
@@ -75,6 +77,8 @@ class Draft:
     def to_trace(self) -> dict[str, Any]:
         """The pass as it stands in a turn's trace."""
         entry = self.done.to_trace(self.kind)
+        if self.kept:
+            entry["kept"] = self.kept
         return {**entry, "channel": self.channel} if self.channel else entry
 
 
@@ -137,6 +141,7 @@ class SceneDecoder:
         *,
         kind: str = "draft",
         channels: Sequence[str] = (),
+        kept: int = 0,
         adapters: Any = None,
         on_text: Callable[[str], None] | None = None,
     ) -> list[Draft]:
@@ -144,7 +149,7 @@ class SceneDecoder:
 
         Args:
             prompts, orders: what each is written after, and how.
-            kind, channels: as they stand in the drafts.
+            kind, channels, kept: as they stand in the drafts.
             adapters: what acts on all of them; None: the base.
             on_text: gets the first draft's document as it is written.
         """
@@ -156,11 +161,13 @@ class SceneDecoder:
         done = self.writer.write_many(orders, adapters=adapters, on_text=first if on_text is not None else None)
         named = channels or [""] * len(done)
         return [
-            self._drafted(kind, channel, prompt, one, order.max_tokens)
+            self._drafted(kind, channel, prompt, one, order.max_tokens, kept)
             for channel, prompt, one, order in zip(named, prompts, done, orders, strict=True)
         ]
 
-    def _drafted(self, kind: str, channel: str, prompt: FittedPrompt, done: DraftPass, max_tokens: int) -> Draft:
+    def _drafted(
+        self, kind: str, channel: str, prompt: FittedPrompt, done: DraftPass, max_tokens: int, kept: int
+    ) -> Draft:
         scene: Scene | None = None
         notices: list[str] = []
         if done.complete:
@@ -170,7 +177,7 @@ class SceneDecoder:
                 notices.append(f"the document does not follow its schema: {error}")
         if done.stop == "length":
             notices.append(f"the answer ran out of its {max_tokens} tokens before it was complete")
-        return Draft(kind, channel, prompt, done, scene, tuple(notices))
+        return Draft(kind, channel, prompt, done, scene, tuple(notices), kept)
 
     def _grammar(self, template: Template, lang: str) -> str:
         key = (template.name, lang)

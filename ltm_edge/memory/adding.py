@@ -127,7 +127,7 @@ class SceneWriter:
             if new.accepted:
                 self._integrator.accept(number, by="use", at=new.at, score=new.score)
             taken = [one.id for one in before if one not in older and used(new.text, new.scene.response, one)]
-            self._integrator.strengthen(taken, by="use", at=new.at)
+            self._integrator.strengthen(taken, by="use", at=new.at, of=number)
         return Added(number, "added", tuple(one.id for one in older), tuple(taken))
 
     def edit(self, old: StoredScene, scene: Scene | None, text: str | None, keys: Sequence[str] | None, at: int) -> int:

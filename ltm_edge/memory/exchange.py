@@ -148,7 +148,7 @@ def import_scenes(store: SceneStore, file: IO[bytes], *, name: str, skip_bad: bo
     def finish() -> None:
         for number, scene, uid, at in pending:
             found = store.rows("SELECT id FROM scenes WHERE uid = ?", (uid,))
-            if not found or store.reaches(scene, found[0][0], "supersedes"):
+            if not found or _circle(store, scene, found[0][0]):
                 take(number, f"superseded_by: no such scene, or a circle: {uid}")
                 continue
             store.run("UPDATE scenes SET superseded_by = ?, superseded_at = ? WHERE id = ?", (found[0][0], at, scene))
@@ -176,16 +176,28 @@ def import_scenes(store: SceneStore, file: IO[bytes], *, name: str, skip_bad: bo
     return done
 
 
+def _circle(store: SceneStore, old: int, new: int) -> bool:
+    """Whether the new scene was itself superseded by the old one, over however many others: both would be gone."""
+    if store.reaches(old, new, "supersedes"):
+        return True
+    seen: set[int | None] = {None}
+    at: int | None = new
+    while at not in seen:
+        seen.add(at)
+        at = store.rows("SELECT superseded_by FROM scenes WHERE id = ?", (at,))[0][0]
+    return old in seen
+
+
 def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
     """Lines with their numbers; a text instead of bytes says what is wrong with the line."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            yield number, f"longer than {MAX_LINE_BYTES} bytes, which is the limit"
             while rest := file.readline(1 << 16):
                 if rest.endswith(b"\n"):
                     break
-            yield number, f"longer than {MAX_LINE_BYTES} bytes, which is the limit"
         elif raw.strip():
             yield number, raw
 

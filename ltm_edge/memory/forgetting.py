@@ -1,4 +1,4 @@
-"""Forgetting: what goes with a scene, and how its chain closes over the gap."""
+"""Forgetting: what goes with a scene, how its chain closes over the gap, and what it lent to others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ltm_edge.errors import InputError
 from ltm_edge.memory.counting import split_chains
+from ltm_edge.memory.lending import take_back
 from ltm_edge.memory.records import Forgotten, Link, StoredScene
 from ltm_edge.memory.store import SceneStore
 
@@ -83,6 +84,7 @@ def forget_scenes(store: SceneStore, going: Forgotten, at: int) -> Forgotten:
         for one in going.all:
             if store.get(one.id) is None:  # another process was quicker
                 continue
+            take_back(store, one.id, at)
             chains |= _loosened(store, one)
             _bridge(store, one.id)
             store.run("UPDATE scenes SET superseded_at = NULL WHERE superseded_by = ?", (one.id,))

@@ -40,17 +40,18 @@ class Integrator:
             detail = {"chain": chain, "from": turns, "to": turns + 1, "by": by, **given}
             self._store.event("accepted", number, at, **detail)
 
-    def strengthen(self, numbers: Iterable[int], *, by: str, at: int) -> None:
+    def strengthen(self, numbers: Iterable[int], *, by: str, at: int, of: int | None = None) -> None:
         """Strengthen scenes.
 
         Args:
             numbers: their ids; unknown ones are passed over.
             by: what did it, such as ``use``, ``repetition`` or ``training``.
             at: when, microseconds since 1970.
+            of: the scene that took them up; forgetting it takes back what they got. None: none did.
         """
         for scene in self._store.get_many(numbers):
             now = strength_at(scene, at, self._policy.half_life_days)
-            self._set(scene.id, now, grown(now, self._policy.growth), by, at, "strengthened")
+            self._set(scene.id, now, grown(now, self._policy.growth), by, at, "strengthened", of)
 
     def weaken(self, numbers: Iterable[int], *, by: str, at: int) -> None:
         """Halve the strength of scenes."""
@@ -58,7 +59,11 @@ class Integrator:
             now = strength_at(scene, at, self._policy.half_life_days)
             self._set(scene.id, now, now / 2, by, at, "weakened")
 
-    def _set(self, number: int, before: float, after: float, by: str, at: int, kind: str) -> None:
+    def _set(
+        self, number: int, before: float, after: float, by: str, at: int, kind: str, of: int | None = None
+    ) -> None:
         self._store.run("UPDATE scenes SET strength = ?, strengthened = ? WHERE id = ?", (after, at, number))
-        detail = {"from": round(before, 6), "to": round(after, 6)}
+        detail: dict[str, float] = {"from": round(before, 6), "to": round(after, 6)}
+        if of is not None:
+            detail["of"] = of
         self._store.event(kind, number, at, by=by, **detail)

@@ -7,7 +7,7 @@ import unicodedata
 
 from ltm_edge.errors import InputError
 
-__all__ = ["MAX_REQUEST_BYTES", "clean_request"]
+__all__ = ["MAX_REQUEST_BYTES", "clean_request", "is_blank"]
 
 MAX_REQUEST_BYTES = 1_000_000
 
@@ -28,6 +28,11 @@ _DECOMPOSED = re.compile("[^\\W\\d_][\u0300-\u036f]+")
 def _joined(match: re.Match[str]) -> str:
     high, low = ord(match[1]), ord(match[2])
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in a text can be seen: blanks, controls, formatting characters such as U+200B."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def clean_request(text: str) -> tuple[str, tuple[str, ...]]:

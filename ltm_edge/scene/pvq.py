@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltm_edge.errors import InputError, SchemaError
+from ltm_edge.scene.clean import is_blank
 from ltm_edge.scene.record import SCENE_FIELDS, split_names
 
 __all__ = ["FORMS", "PHASES", "Pvq", "parse_pvq"]
@@ -46,9 +47,9 @@ class Pvq:
         """Plain text as a request that says nothing else.
 
         Raises:
-            InputError: nothing but blanks, or too long.
+            InputError: nothing in it can be seen, or too long.
         """
-        if not text.strip():
+        if is_blank(text):
             raise InputError("the request is empty; write something")
         if len(text) > MAX_TEXT_CHARS:
             raise InputError(f"the request has {len(text)} characters; at most {MAX_TEXT_CHARS}; shorten it")
@@ -180,7 +181,7 @@ def parse_pvq(obj: object) -> tuple[Pvq | None, list[tuple[tuple[str, ...], str]
     text = obj.get("text")
     if "text" not in obj:
         fail(("text",), "missing; it is required")
-    elif not isinstance(text, str) or not text.strip():
+    elif not isinstance(text, str) or is_blank(text):
         fail(("text",), "expected what was said, as text")
     elif len(text) > MAX_TEXT_CHARS:
         fail(("text",), f"{len(text)} characters; at most {MAX_TEXT_CHARS}")

@@ -64,6 +64,9 @@ PROTOCOL = 1
 MAX_VALUES = 512
 """Values that parameters may hold in all; each may have something wrong with it that has to be said."""
 
+MAX_DEPTH = 32
+"""Objects and lists that parameters may hold in one another, as in YAML files."""
+
 RequestId = str | int | float | None
 SessionId = Annotated[str, Field(max_length=64, description="what open returned")]
 Form = Literal["auto", "text", "yaml", "json", "image", "refusal"]
@@ -500,19 +503,21 @@ def check_params(method: str, params: Mapping[str, Any]) -> Any:
     Raises:
         SchemaError: with all problems.
     """
-    if _count(params) > MAX_VALUES:
-        raise SchemaError(Problem(method, "", f"more than {MAX_VALUES} values; send less, or name a file"))
+    _check_size(method, params)
     return check_record(METHODS[method].params, YamlDocument(dict(params), method))
 
 
-def _count(value: object) -> int:
-    """The values in plain data, containers included; counting ends soon after the limit."""
-    count, left = 0, [value]
-    while left and count <= MAX_VALUES:
-        one = left.pop()
+def _check_size(method: str, params: Mapping[str, Any]) -> None:
+    """Refuse what is too much to be checked; counting ends soon after the limit."""
+    count = 0
+    left: list[tuple[object, int]] = [(params, 1)]
+    while left:
+        one, depth = left.pop()
         count += 1
-        if isinstance(one, (dict, list)):
-            if len(one) > MAX_VALUES:
-                return len(one)
-            left.extend(one.values() if isinstance(one, dict) else one)
-    return count
+        if not isinstance(one, (dict, list)):
+            continue
+        if depth > MAX_DEPTH:
+            raise SchemaError(Problem(method, "", f"nested more than {MAX_DEPTH} deep; send something flatter"))
+        if count + len(one) + len(left) > MAX_VALUES:
+            raise SchemaError(Problem(method, "", f"more than {MAX_VALUES} values; send less, or name a file"))
+        left.extend((value, depth + 1) for value in (one.values() if isinstance(one, dict) else one))

@@ -60,7 +60,7 @@ class _Connection:
         self._desk = Lane("desk")
         self._ids: set[tuple[type, Id]] = set()
         self._lock = threading.Lock()
-        self.shutdown: Callable[[], None] | None = None
+        self.shutdown: list[Callable[[], None]] = []
 
     # In: from a line to a job.
 
@@ -120,7 +120,7 @@ class _Connection:
         except SchemaError as error:
             raise InvalidParams(error.problems) from None
         if method == "shutdown":
-            self.shutdown = partial(answer, None, None)
+            self.shutdown.append(partial(answer, None, None))
         elif method == "open":
             self._desk.put(Job(id, lambda: self._conversations.open(given), answer))
         elif method == "inspect":
@@ -200,17 +200,20 @@ def serve(source: BinaryIO, sink: FileIO) -> None:
     try:
         for line in read_lines(source):
             connection.take(line)
-            if connection.shutdown is not None or outbox.stopped:
+            if connection.shutdown or outbox.stopped:
                 break
-        if connection.shutdown is None and not outbox.stopped:
+        if not connection.shutdown and not outbox.stopped:
             connection.finish(cancel=False)
             outbox.drain(None)
         else:
             if not connection.finish(cancel=True, timeout=_END_SECONDS):
-                outbox.stop()
-                connection.finish(cancel=True, timeout=_END_SECONDS)
-            if connection.shutdown is not None:
-                connection.shutdown()
+                if outbox.drain(0):  # what the client reads: something that can't be stopped, such as loading a model
+                    connection.finish(cancel=True)
+                else:
+                    outbox.stop()
+                    connection.finish(cancel=True, timeout=_END_SECONDS)
+            for answer in connection.shutdown:
+                answer()
             outbox.drain(_END_SECONDS)
         if outbox.stopped:
             raise BrokenPipeError

@@ -106,6 +106,8 @@ class Conversations:
             raise InputError(f"protocol {params.protocol} is newer than this release speaks ({PROTOCOL}); update it")
         if params.memory is not None and params.memory_folder is not None:
             raise InputError("memory and memory_folder both name a memory; give one")
+        if params.memory_folder == "":
+            raise InputError("memory_folder is empty; name a folder, or leave it out for no memory")
         key = tuple(getattr(params, name) for name in _OF_THE_BUNDLE)
         bundle = self._take(key)
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import Any, BinaryIO
 
+from ltm_edge.schemas.check import show
 from ltm_edge.server.codes import BadRequest, ParseError
 
 __all__ = ["MAX_MESSAGE", "Outbox", "read_lines", "read_message"]
@@ -17,6 +18,7 @@ MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one line, the line feed not counted."""
 
 _CHUNK = 1 << 16
+_BOM = b"\xef\xbb\xbf"  # some systems' text streams begin with it
 
 
 def read_lines(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -38,18 +40,29 @@ def read_message(line: bytes | None) -> Any:
 
     Raises:
         ParseError: it isn't one, or isn't UTF-8.
-        BadRequest: it is too long.
+        BadRequest: it is too long, or an object in it has a key twice.
     """
     if line is None:
         raise BadRequest(f"a message of more than {MAX_MESSAGE} bytes; send less, or name a file")
     try:
-        return json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        text = line.removeprefix(_BOM).decode("utf-8")
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise ParseError(f"byte {error.start} of the message is not UTF-8") from None
     except RecursionError:
         raise ParseError("the message is nested too deeply") from None
     except ValueError as error:
         raise ParseError(f"the message is not JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values; of two values for one key nobody knows which is meant."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadRequest(f"the key {show(name)} stands twice in one object; give one value")
+        found[name] = value
+    return found
 
 
 def _no_constant(name: str) -> None:

@@ -154,11 +154,14 @@ def _compact(conversation: Conversation, params: stdio.SessionParams) -> None:
 
 
 def _export(conversation: Conversation, params: stdio.FileParams) -> stdio.ExportResult:
-    return stdio.ExportResult(conversation.memory.export_file(Path(params.file)))
+    return stdio.ExportResult(conversation.memory.export_file(_path(params.file)))
 
 
 def _import(conversation: Conversation, params: stdio.ImportParams) -> stdio.ImportResult:
-    done = conversation.memory.import_path(Path(params.file), skip_bad=params.skip_bad)
+    source = _path(params.file)
+    if source.exists() and not (source.is_file() or source.is_dir()):  # a pipe or a device may never end
+        raise InputError(f"{source}: is no regular file; name an export, a card or a folder")
+    done = conversation.memory.import_path(source, skip_bad=params.skip_bad)
     return stdio.ImportResult(done.scenes, done.known)
 
 
@@ -187,6 +190,12 @@ def _one(conversation: Conversation, reference: int | str) -> StoredScene:
     return found
 
 
+def _path(name: str) -> Path:
+    if not name or "\0" in name:
+        raise InputError(f"file: {name!r} can't be the name of a file; name one")
+    return Path(name)
+
+
 def _stored(scene: StoredScene) -> stdio.Stored:
     return stdio.Stored(**scene.to_dict())
 
@@ -199,9 +208,9 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment: datetime | None = read_iso(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InputError(f"before: {text!r} is no time with its zone, such as 2026-01-31T09:30:00+00:00")
-    return moment.astimezone(timezone.utc)
+        moment = read_iso(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # the latter: before the year 1 in UTC
+        pass
+    raise InputError(f"before: {text!r} is no time with its zone, such as 2026-01-31T09:30:00+00:00")

@@ -199,15 +199,15 @@ class Course:
             batches.append(pack([example for example in made if example is not None], ROW_TOKENS))
         return batches
 
-    def prompter(self, vocabulary: Vocabulary) -> Prompter:
-        """What writes the prompts."""
+    def prompter(self, vocabulary: Vocabulary, emphasis: Mapping[str, float] | None = None) -> Prompter:
+        """What writes the prompts; ``emphasis``: what the loss of a field's tokens counts."""
         words = self.words
-        return Prompter(vocabulary, words.prompts, words.templates, words.few_shot)
+        return Prompter(vocabulary, words.prompts, words.templates, words.few_shot, emphasis)
 
     def _maker(self, vocabulary: Vocabulary, part: str) -> TaskMaker:
         training = part == "train"
         return TaskMaker(
-            self.prompter(vocabulary),
+            self.prompter(vocabulary, self.curriculum.emphasis if training else None),
             self.words.directives,
             self.stories[part],
             variety=training,

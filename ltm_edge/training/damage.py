@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ltm_edge.scene.record import POLE_SEPARATOR, Scene
+from ltm_edge.scene.words import content_stems
 from ltm_edge.schemas.stories import TrainingScene
 from ltm_edge.schemas.template import BlockSpec, LineSpec, Template, check_scene
 
@@ -49,6 +50,35 @@ _STOCK_HELD_OUT = (
     "It can help to look at it from different sides.",
     "The most important thing is that you are happy.",
     "In the end only you can know what is best.",
+)
+
+# How a sentence is denied in its own words: an auxiliary turned, or an order withdrawn.
+_TURNED = {
+    "is": "isn't",
+    "are": "aren't",
+    "was": "wasn't",
+    "were": "weren't",
+    "can": "can't",
+    "will": "won't",
+    "it's": "it isn't",
+    "that's": "that isn't",
+    "he's": "he isn't",
+    "she's": "she isn't",
+    "you're": "you aren't",
+    "they're": "they aren't",
+    "do": "don't",
+    "does": "doesn't",
+    "did": "didn't",
+    "has": "hasn't",
+    "should": "shouldn't",
+}
+_TURNED |= {no: yes for yes, no in _TURNED.items() if " " not in no}
+_ORDERS = frozenset(
+    re.findall(
+        r"\w+",
+        "add agree ask bring buy call check choose draw find get give go hold keep leave let look make note offer pay "
+        "put record ring say send show sign sit take tell test try use walk wash wear write",
+    )
 )
 
 _OPPOSITES = {
@@ -95,14 +125,38 @@ def _truncated(scene: Scene, rng: random.Random) -> str | None:
 
 
 def _contradicting(scene: Scene, rng: random.Random) -> str | None:
-    """What it has just said, denied."""
+    """What it says, denied: most often in its own words, at once or later on."""
     told = sentences(scene.response)
-    one = rng.choice(told)
-    turned = " ".join(_OPPOSITES.get(word, word) for word in one.split())
-    if turned == one:
-        turned = f"Do not do that: {one[0].lower()}{one[1:]}" if rng.random() < 0.5 else f"It is not true that {one}"
-    place = told.index(one) + 1
+    denials = {one: found for one in told if (found := _denied(one, rng)) is not None}
+    if denials and rng.random() < 0.8:
+        one = rng.choice(list(denials))
+        turned = denials[one]
+    else:
+        one = rng.choice(told)
+        turned = " ".join(_OPPOSITES.get(word, word) for word in one.split())
+        if turned == one:
+            turned = (
+                f"Do not do that: {one[0].lower()}{one[1:]}" if rng.random() < 0.5 else f"It is not true that {one}"
+            )
+    place = rng.randint(told.index(one) + 1, len(told))
     return _laid_out([*told[:place], turned, *told[place:]], scene, rng)
+
+
+def _denied(one: str, rng: random.Random) -> str | None:
+    """A sentence that says the opposite; None where no word of it lends itself to that."""
+    words = one.split()
+    if words[0].lower() in _ORDERS:
+        rest = [words[0].lower(), *words[1:]]
+        return " ".join([rng.choice(("Don't", "Never", "But don't")), *rest])
+    if words[0] in ("Don't", "Never") and len(words) > 1:
+        return " ".join([words[1].capitalize(), *words[2:]])
+    places = [place for place, word in enumerate(words) if word.lower() in _TURNED]
+    if not places:
+        return None
+    place = rng.choice(places)
+    turned = _TURNED[words[place].lower()]
+    words[place] = turned[0].upper() + turned[1:] if words[place][0].isupper() else turned
+    return " ".join(words)
 
 
 def _laid_out(told: Sequence[str], scene: Scene, rng: random.Random) -> str:
@@ -159,6 +213,9 @@ def damage(
         result = _with_response(good, rng.choice(alike).scene.response, template) if alike else None
     elif kind == "missing_pole":
         told = sentences(good.response)
+        one_sided = _one_sided(good, told, rng)
+        if one_sided and rng.random() < 0.7:
+            return _allowed(_with_response(good, _laid_out(one_sided, good, rng), template), template)
         result = _with_response(good, " ".join(told[: max(1, len(told) // 3)]), template)
         if result is not None:
             first, second = good.poles
@@ -174,7 +231,21 @@ def damage(
     else:
         response = _OWN[kind][1](good, rng)
         result = _with_response(good, response, template) if response else None
-    return None if result is None or check_scene(template, result) else result
+    return _allowed(result, template)
+
+
+def _allowed(scene: Scene | None, template: Template) -> Scene | None:
+    return None if scene is None or check_scene(template, scene) else scene
+
+
+def _one_sided(scene: Scene, told: Sequence[str], rng: random.Random) -> list[str]:
+    """The sentences that don't touch one of the poles; none where that would leave all of them, or nothing."""
+    poles = [set(content_stems(pole)) for pole in scene.poles]
+    for pole in rng.sample(poles, len(poles)):
+        left = [one for one in told if pole.isdisjoint(content_stems(one))]
+        if left and len(left) < len(told):
+            return left
+    return []
 
 
 def _with_response(scene: Scene, response: str, template: Template) -> Scene | None:

@@ -126,11 +126,12 @@ class Net:
         config = LoraConfig(
             r=shape.rank,
             lora_alpha=shape.alpha,
-            lora_dropout=0.0,
+            lora_dropout=shape.dropout,
             target_modules=[name for name in LINEAR_LAYERS if name in there],
             task_type="CAUSAL_LM",
         )
         self.model = get_peft_model(self.model, config)
+        self.model.eval()
 
     def merge_lora(self) -> None:
         """Put the LoRA into the weights, and freeze all."""
@@ -164,6 +165,21 @@ class Net:
         """The base as it is, while this is entered."""
         with self.model.disable_adapter():
             yield
+
+    @contextlib.contextmanager
+    def learning(self, seed: int) -> Iterator[None]:
+        """The LoRA's dropout is on, while this is entered; the same seed leaves out the same."""
+        import torch
+
+        torch.manual_seed(seed)
+        own = [module for name, module in self.model.named_modules() if "lora_dropout" in name]
+        for module in own:  # not the whole model: architectures do other things too while they train
+            module.train()
+        try:
+            yield
+        finally:
+            for module in own:
+                module.eval()
 
     @property
     def trainable(self) -> list[torch.nn.Parameter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,8 +19,10 @@ from ltm_edge.turn import Turn
 
 __all__ = ["Prompter", "Tokens", "Vocabulary", "Words"]
 
-Words = tuple[Tokens, npt.NDArray[np.bool_]]
-"""Token ids, int32 [n], and which of them the model is to learn to write, bool [n]."""
+Words = tuple[Tokens, npt.NDArray[np.float32]]
+"""Token ids, int32 [n], and what the loss of each counts, float32 [n]: 0 where the model only reads it."""
+
+_FIELD = re.compile(r"^  (\w+):.*\n?(?:^(?:   .*)?(?:\n|\Z))*", re.MULTILINE)  # of a scene as it is written
 
 
 class Prompter:
@@ -30,15 +33,22 @@ class Prompter:
         prompts: the words around a request.
         templates: by name.
         few_shot: examples at the head of a session, as the overlay says.
+        emphasis: what the loss of a field's tokens counts, by the field's name; 1 where it isn't named.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, prompts: Prompts, templates: Mapping[str, Template], few_shot: int
+        self,
+        vocabulary: Vocabulary,
+        prompts: Prompts,
+        templates: Mapping[str, Template],
+        few_shot: int,
+        emphasis: Mapping[str, float] | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.prompts = prompts
         self.templates = templates
         self._few_shot = few_shot
+        self._emphasis = dict(emphasis or {})
         self._end = vocabulary.tokenize(vocabulary.eos, special=True)
 
     def document(self, scene: TrainingScene) -> str:
@@ -64,30 +74,37 @@ class Prompter:
         """
         composer = self.composer(scenes[0].template, lang)
         history: list[Turn] = []
-        text, tokens, learned = "", np.zeros(0, np.int32), np.zeros(0, np.bool_)
+        text, tokens, weights = "", np.zeros(0, np.int32), np.zeros(0, np.float32)
         for index, scene in enumerate(scenes):
             last = index == len(scenes) - 1
             template = self.templates[scene.template]
             messages = composer.messages(history, scene.pvq, template, lang, "", manner if last else "")
             rendered, read = self._tokens(messages, text, tokens)
             if not rendered.startswith(text):  # a format that changes what was answered: that is only read, then
-                learned = np.zeros(0, np.bool_)
+                weights = np.zeros(0, np.float32)
             document = self.document(scene)
-            written = self.answer(document, ended=last)
-            more = np.ones(len(written), np.bool_)
-            learned = np.concatenate([learned, np.zeros(len(read) - len(learned), np.bool_), more])
+            written, counts = self.answer(document, ended=last)
+            weights = np.concatenate([weights, np.zeros(len(read) - len(weights), np.float32), counts])
             tokens = np.concatenate([read, written])
             text = rendered + document
             trace = {"request": scene.pvq.to_dict()}
             history.append(Turn(scene.pvq.text, document, "", scene.template, lang, trace=trace))
             if not last:  # the token that ends an answer: the next prompt brings it
-                learned = np.concatenate([learned, np.ones(len(self._end), np.bool_)])
-        return tokens, learned
+                weights = np.concatenate([weights, np.ones(len(self._end), np.float32)])
+        return tokens, weights
 
-    def answer(self, document: str, *, ended: bool = True) -> Tokens:
-        """An answer as it is written, with the token that ends it, int32 [n]."""
-        written = self.vocabulary.tokenize(document)
-        return np.concatenate([written, self._end]) if ended else written
+    def answer(self, document: str, *, ended: bool = True) -> Words:
+        """An answer as it is written, with the token that ends it."""
+        tokens = self.vocabulary.tokenize(document)
+        weights = np.ones(len(tokens), np.float32)
+        if self._emphasis:
+            for found in _FIELD.finditer(document):
+                start, stop = (len(self.vocabulary.tokenize(document[:at])) for at in found.span())
+                weights[start:stop] = self._emphasis.get(found[1], 1.0)
+        if ended:
+            tokens = np.concatenate([tokens, self._end])
+            weights = np.concatenate([weights, np.ones(len(self._end), np.float32)])
+        return tokens, weights
 
     def chat(self, exchange: Sequence[tuple[str, str]]) -> Words:
         """An ordinary exchange of (request, answer) pairs, without any scene; the last answer is to be learned."""
@@ -96,8 +113,8 @@ class Prompter:
             messages += [Message("user", request), Message("assistant", reply)]
         messages.append(Message("user", exchange[-1][0]))
         _, read = self._tokens(messages, "", np.zeros(0, np.int32))
-        written = self.answer(exchange[-1][1])
-        return np.concatenate([read, written]), np.arange(len(read) + len(written)) >= len(read)
+        written, weights = self.answer(exchange[-1][1])
+        return np.concatenate([read, written]), np.concatenate([np.zeros(len(read), np.float32), weights])
 
     def _tokens(self, messages: Sequence[Message], text: str, tokens: Tokens) -> tuple[str, Tokens]:
         """The chat as text and tokens (int32 [n]); where it begins with ``text``, that is cut as ``tokens`` says."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.schemas.stories import Story, TrainingScene
 from ltm_edge.training.damage import DAMAGES, damage
-from ltm_edge.training.prompts import Prompter, Tokens
+from ltm_edge.training.prompts import Prompter, Tokens, Words
 
 __all__ = ["CHANNEL_OF_PHASE", "TASKS", "Example", "Line", "TaskMaker"]
 
@@ -127,8 +127,7 @@ class TaskMaker:
 
     def chat(self, name: str, exchange: Sequence[tuple[str, str]]) -> Example:
         """The example of an ordinary exchange."""
-        tokens, learned = self._prompter.chat(exchange)
-        return Example(f"{name} chat", "chat", "", "", name, (Line(tokens, learned.astype(np.float32)),))
+        return Example(f"{name} chat", "chat", "", "", name, (Line(*self._prompter.chat(exchange)),))
 
     def _whole(
         self,
@@ -180,8 +179,7 @@ class TaskMaker:
         start = rng.randint(max(0, index - _WINDOW + 1), index - 1) if self._variety else max(0, index - _WINDOW + 1)
         window = [replace(one, pvq=self._request(one, rng)) for one in story.scenes[start : index + 1]]
         manner = self._manner(story.scenes[index], story.language, rng)
-        tokens, learned = self._prompter.chain(window, story.language, manner)
-        return (Line(tokens, learned.astype(np.float32)),)
+        return (Line(*self._prompter.chain(window, story.language, manner)),)
 
     def _judge(self, story: Story, scene: TrainingScene, rng: random.Random) -> Sequence[Line] | None:
         """The scene, what critics ask about it, and the same of two damaged ones; as often yes as no."""
@@ -227,7 +225,8 @@ class TaskMaker:
         return self._prompter.composer(scene.template, lang).manner([(directive, 1.0)], lang)
 
 
-def _line(prompt: Tokens, answer: Tokens) -> Line:
-    tokens = np.concatenate([prompt, answer]).astype(np.int32)
-    weights = (np.arange(len(tokens)) >= len(prompt)).astype(np.float32)
-    return Line(tokens, weights)
+def _line(prompt: Tokens, answer: Words) -> Line:
+    tokens, weights = answer
+    return Line(
+        np.concatenate([prompt, tokens]).astype(np.int32), np.concatenate([np.zeros(len(prompt), np.float32), weights])
+    )

@@ -140,7 +140,8 @@ class Trainer:
             start = time.perf_counter()
             batch = self.loader.batch(number)
             rate = self.loader.scheduler.learning_rate(number, total, batch.section)
-            loss = self._step(batch, rate)
+            with self.net.learning(number * self._state.num_processes + self._state.process_index):
+                loss = self._step(batch, rate)
             measured = None
             if (number + 1) % self._every == 0 or number + 1 == total:
                 after = self._measure()

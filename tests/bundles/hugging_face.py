@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from tiny import Tiny
+
+from .tiny import Tiny
 
 Floats = npt.NDArray[np.float32]
 

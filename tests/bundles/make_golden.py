@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import tiny
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gguf_tools.bundle_converter import BundleConverter
 from gguf_tools.bundle_folder import read_bundle_folder
 from ltm_edge.overlay_set import packaged_documents
+from tests.bundles import tiny
 
 NAME = "golden-v1"
 

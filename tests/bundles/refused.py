@@ -13,20 +13,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "gguf_tools")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import refused_folders  # noqa: E402
-import test_gguf_ltm  # noqa: E402
-import test_gguf_malformed  # noqa: E402
-import test_safetensors  # noqa: E402
-import test_sidecar  # noqa: E402
-import tiny  # noqa: E402
-
-from gguf_tools.bundle_converter import BundleConverter  # noqa: E402
-from gguf_tools.errors import GgufError, ManyProblems  # noqa: E402
-from gguf_tools.reader import read_gguf  # noqa: E402
-from gguf_tools.sidecar import check_sidecar  # noqa: E402
+from gguf_tools.bundle_converter import BundleConverter
+from gguf_tools.errors import GgufError, ManyProblems
+from gguf_tools.reader import read_gguf
+from gguf_tools.sidecar import check_sidecar
+from tests.bundles import refused_folders, tiny
+from tests.gguf_tools import test_gguf_ltm, test_gguf_malformed, test_safetensors, test_sidecar
 
 Case = tuple[str, Callable[[Path], object]]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
+
+from . import tiny
 
 LAYER = "base_model.model.model.layers.0.self_attn."
 

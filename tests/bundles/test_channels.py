@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from conftest import TOKENS, Convert
 
 from gguf_tools import errors
 from gguf_tools.bundle_reader import BundleReader
@@ -16,6 +14,9 @@ from gguf_tools.channels import gate_factors, gate_tensor
 from gguf_tools.extract import extract
 from gguf_tools.quants import dequantise
 from gguf_tools.reader import read_gguf
+
+from . import tiny
+from .conftest import TOKENS, Convert
 
 FIELD = "field:\n  version: 1\n  zones:\n    poet:\n      kind: channel\n{}    will: {{kind: will}}\n"
 GATES = {0: {0: 1.5, 2: 0.0}, 1: {3: -0.5}}

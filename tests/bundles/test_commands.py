@@ -9,7 +9,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import tiny
 import yaml
 from click.testing import CliRunner, Result
 
@@ -21,6 +20,8 @@ from ltm_edge.cli.main import cli
 from ltm_edge.errors import BundleError
 from ltm_edge.overlay_set import load_overlay, packaged_documents
 from ltm_edge.scene_memory import SceneMemory
+
+from . import tiny
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "bundle-v1" / "golden-v1.gguf"

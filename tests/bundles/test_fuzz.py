@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz import run
+from .fuzz import run
 
 
 def test_damaged_inputs_are_taken_or_refused(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import tiny
 
 from gguf_tools.bundle_reader import BundleReader
 from gguf_tools.verify import verify
 from ltm_edge.overlay_set import load_overlay
+
+from . import tiny
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1" / "golden-v1.gguf"
 SHA256 = {

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import hugging_face
 import numpy as np
 import pytest
-import tiny
-from conftest import TOKENS, Convert
 
 from gguf_tools import errors
 from gguf_tools.architectures import ARCHITECTURES, permute_rows
 from gguf_tools.bundle_reader import BundleReader
 from gguf_tools.reader import read_gguf
+
+from . import hugging_face, tiny
+from .conftest import TOKENS, Convert
 
 NAMES = {name: next(a for a, text in gguf.MODEL_ARCH_NAMES.items() if text == name) for name in ARCHITECTURES}
 
@@ -66,7 +66,7 @@ def test_merged_equals_the_model_as_hugging_face_defines_it(arch: str, tmp_path:
 def test_peft_with_transformers_agrees(arch: str, tmp_path: Path, convert: Convert) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("peft")
-    from transformers_oracle import peft_logits
+    from .transformers_oracle import peft_logits
 
     model = tiny.make(arch)
     lora = tiny.lora(model)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,12 +238,16 @@ def bundle(folder: Path, **files: Any) -> Path:
 
 def logits(path: Path, tokens: list[int], adapters: list[tuple[Path, float]] | None = None) -> Floats:
     """llama.cpp's logits after each token, float32 [tokens, vocabulary], with adapters applied at run time."""
+    with _silence():
+        return _logits(path, tokens, adapters or [])
+
+
+def _logits(path: Path, tokens: list[int], adapters: list[tuple[Path, float]]) -> Floats:
     import ctypes
 
     import llama_cpp
 
     llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_default_params()
     params.use_mmap = False
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -255,12 +261,12 @@ def logits(path: Path, tokens: list[int], adapters: list[tuple[Path, float]] | N
     assert context
     loaded = []
     try:
-        for file, _ in adapters or ():
+        for file, _ in adapters:
             adapter = llama_cpp.llama_adapter_lora_init(model, str(file).encode())
             assert adapter, f"llama.cpp refuses the adapter {file}"
             loaded.append(adapter)
         if loaded:
-            scales = [scale for _, scale in adapters or ()]
+            scales = [scale for _, scale in adapters]
             array = (llama_cpp.llama_adapter_lora_p_ctypes * len(loaded))(*loaded)
             weights = (ctypes.c_float * len(loaded))(*scales)
             assert llama_cpp.llama_set_adapters_lora(context, array, len(loaded), weights) == 0
@@ -282,14 +288,21 @@ def logits(path: Path, tokens: list[int], adapters: list[tuple[Path, float]] | N
         llama_cpp.llama_model_free(model)
 
 
-def _silent() -> Any:
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep llama.cpp from writing its log; whoever had it has it again afterwards."""
+    import ctypes
+
     import llama_cpp
 
     @llama_cpp.llama_log_callback
     def quiet(level: int, text: bytes, data: Any) -> None:
         pass
 
-    return quiet
-
-
-_SILENT = _silent()
+    before, data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
+    llama_cpp.llama_log_get(ctypes.byref(before), ctypes.byref(data))
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p())
+    try:
+        yield
+    finally:
+        llama_cpp.llama_log_set(before, data)

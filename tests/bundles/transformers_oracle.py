@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
+
+from . import tiny
 
 
 def peft_logits(

@@ -66,7 +66,6 @@ def command(home: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
             input=input,
             capture_output=True,
             env=os.environ | env,
-            timeout=120,
         )
 
     return run

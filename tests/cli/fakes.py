@@ -104,7 +104,7 @@ class FakeSession:
                 with contextlib.suppress(OSError):  # whoever reads this may close the terminal at its first letters
                     sys.stderr.write("waiting\n")
                     sys.stderr.flush()
-                assert self._cancel.wait(30), "nobody cancelled"
+                assert self._cancel.wait(300), "nobody cancelled"
                 break
         remark = ""
         if text.startswith("revised") and on_event is not None:  # the response is written anew

@@ -28,7 +28,7 @@ class Terminal:
         seconds: how long to wait for anything.
     """
 
-    def __init__(self, *args: str, program: list[str] | None = None, seconds: float = 120, **env: str) -> None:
+    def __init__(self, *args: str, program: list[str] | None = None, seconds: float = 300, **env: str) -> None:
         self.child: Any = pexpect.spawn(
             sys.executable,
             [*(program or FAKE), *args],

@@ -222,7 +222,7 @@ def test_stopping_a_piped_chat_keeps_the_partial_answer(home: Path, number: int,
     process.stdin.flush()
     assert process.stderr.readline() == b"waiting\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == code, err
     assert out.startswith(b"You said one, in turn 1. The end\nYou said") and b"three" not in out
     assert [turn.partial for turn in SessionStore().read("p")] == [False, True]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import gguf
@@ -20,11 +21,20 @@ from ltm_edge.store import SessionStore
 from .terminal import READ, REAL, ROOT, Terminal
 
 Invoke = Callable[..., Result]
+Short = tuple[str, ...]
 
 pytestmark = pytest.mark.needs_model
 
 SHORT = ("--threads", "1", "--seed", "1", "--max-tokens", "90", "--ctx", "2048")
+# In Cyrillic this vocabulary takes a token for every letter or two: whoever stops such an answer comes in time.
+LONG = ("--lang", "ru", "--template", "workbench", "--max-tokens", "1000")
 SECONDS = 300  # a machine that does other work writes a few tokens a second
+
+
+@pytest.fixture
+def short(plain_overlay: Path) -> Short:
+    """Options of answers that are soon written."""
+    return ("--overlay", str(plain_overlay), *SHORT)
 
 
 def command(*args: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -72,8 +82,8 @@ def test_a_conversation_of_ten_turns_is_continued(home: Path) -> None:
     assert all(yaml.safe_load(turn.document)["scene"]["response"].strip() for turn in whole)
 
 
-def test_interrupting_an_answer_keeps_what_there_is(home: Path) -> None:
-    with Terminal("chat", "--session", "cut", "--threads", "1", program=REAL, seconds=SECONDS) as chat:
+def test_interrupting_an_answer_keeps_what_there_is(home: Path, short: Short) -> None:
+    with Terminal("chat", "--session", "cut", *short, *LONG, program=REAL, seconds=SECONDS) as chat:
         chat.wait()
         chat.child.send("Tell me everything about the sea.\r")
         chat.wait(READ)
@@ -89,8 +99,8 @@ def test_interrupting_an_answer_keeps_what_there_is(home: Path) -> None:
     assert turn.partial and turn.document.startswith("scene:")
 
 
-def test_termination_in_the_middle_of_an_answer_saves_it(home: Path) -> None:
-    with Terminal("chat", "--session", "term", "--threads", "1", program=REAL, seconds=SECONDS) as chat:
+def test_termination_in_the_middle_of_an_answer_saves_it(home: Path, short: Short) -> None:
+    with Terminal("chat", "--session", "term", *short, *LONG, program=REAL, seconds=SECONDS) as chat:
         chat.wait()
         chat.child.send("Tell me everything about the sea.\r")
         chat.wait("actors")
@@ -100,8 +110,8 @@ def test_termination_in_the_middle_of_an_answer_saves_it(home: Path) -> None:
     assert [turn.partial for turn in SessionStore().read("term")] == [True]
 
 
-def test_termination_while_the_prompt_is_read_is_quick(home: Path) -> None:
-    with Terminal("chat", "--session", "early", "--threads", "1", program=REAL, seconds=SECONDS) as chat:
+def test_termination_while_the_prompt_is_read_is_quick(home: Path, short: Short) -> None:
+    with Terminal("chat", "--session", "early", *short, program=REAL, seconds=SECONDS) as chat:
         chat.wait()
         chat.child.send("word " * 200 + "\r")
         chat.wait(READ)
@@ -110,27 +120,31 @@ def test_termination_while_the_prompt_is_read_is_quick(home: Path) -> None:
     assert code == 143 and "Traceback" not in rest
 
 
-def test_what_one_chat_was_told_another_knows_days_later(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LTM_EDGE_NOW", "2026-03-02T19:00:00+00:00")
-    first = command("chat", "--session", "first", *SHORT, input=b"My dog Biscuit is afraid of thunder.\n")
+def test_what_one_chat_was_told_another_knows_days_later(
+    home: Path, short: Short, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monday = datetime(2026, 3, 2, 19, tzinfo=timezone.utc)
+    monkeypatch.setenv("LTM_EDGE_NOW", monday.isoformat())
+    first = command("chat", "--session", "first", *short, input=b"My dog Biscuit is afraid of thunder.\n")
     assert first.returncode == 0, first.stderr
     monkeypatch.setenv("LTM_EDGE_NOW", "2026-03-09T20:15:00+00:00")
-    second = command("chat", "--session", "second", *SHORT, input=b"There is a storm. What of my dog?\n")
+    second = command("chat", "--session", "second", *short, input=b"There is a storm. What of my dog?\n")
     assert second.returncode == 0, second.stderr
     (told,), (asked,) = SessionStore().read("first"), SessionStore().read("second")
     memory = asked.trace["memory"]
     assert [hit["id"] for hit in memory["recalled"]] == [told.trace["memory"]["stored"]["id"]]
-    assert "2026-03-02: My dog Biscuit is afraid of thunder." in memory["text"]
-    hidden = command("chat", "--private", *SHORT, input=b"My cat Quetzalcoatl fears the dog.\n")
+    day = f"{monday.astimezone():%Y-%m-%d}"  # of the user, wherever that is
+    assert f"{day}: My dog Biscuit is afraid of thunder." in memory["text"]
+    hidden = command("chat", "--private", *short, input=b"My cat Quetzalcoatl fears the dog.\n")
     assert hidden.returncode == 0 and hidden.stdout.strip(), hidden.stderr
     assert not [path for path in home.rglob("*") if path.is_file() and b"uetzalcoatl" in path.read_bytes()]
-    plain = command("chat", "--no-memory", "--session", "plain", *SHORT, input=b"There is a storm. What of my dog?\n")
+    plain = command("chat", "--no-memory", "--session", "plain", *short, input=b"There is a storm. What of my dog?\n")
     assert plain.returncode == 0 and "memory" not in SessionStore().read("plain")[0].trace
 
 
-def test_piped_cyrillic_gets_a_line_each(home: Path) -> None:
+def test_piped_cyrillic_gets_a_line_each(home: Path, short: Short) -> None:
     # Cyrillic takes the demo model's vocabulary a token per letter or two
-    result = command("chat", "--session", "pipe", *SHORT, "--max-tokens", "400", input="Привет\n\nКто я?\n".encode())
+    result = command("chat", "--session", "pipe", *short, "--max-tokens", "400", input="Привет\n\nКто я?\n".encode())
     lines = result.stdout.decode("utf-8").split("\n")
     assert result.returncode == 0, result.stderr
     assert len(lines) == 4 and lines[1] == lines[3] == ""
@@ -138,8 +152,8 @@ def test_piped_cyrillic_gets_a_line_each(home: Path) -> None:
     assert [turn.request for turn in SessionStore().read("pipe")] == ["Привет", "Кто я?"]
 
 
-def test_stdout_closed_early_is_quiet(home: Path) -> None:
-    script = f"{sys.executable} -m ltm_edge chat {' '.join(SHORT)} --private; echo $? >&2"
+def test_stdout_closed_early_is_quiet(home: Path, short: Short) -> None:
+    script = f"{sys.executable} -m ltm_edge chat {' '.join(short)} --private; echo $? >&2"
     result = subprocess.run(
         ["bash", "-c", f"({script}) | head -c 10"],
         input=b"one\ntwo\nthree\n",
@@ -152,10 +166,10 @@ def test_stdout_closed_early_is_quiet(home: Path) -> None:
     assert b"Traceback" not in result.stderr and b"Broken" not in result.stderr and b"Exception" not in result.stderr
 
 
-def test_the_same_seed_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(home: Path, short: Short, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    first = command("run", "--text", "Стоит ли продолжать?", "--form", "yaml", *SHORT, "--trace", str(trace))
-    again = command("run", "--text", "Стоит ли продолжать?", "--form", "yaml", *SHORT)
+    first = command("run", "--text", "Стоит ли продолжать?", "--form", "yaml", *short, "--trace", str(trace))
+    again = command("run", "--text", "Стоит ли продолжать?", "--form", "yaml", *short)
     assert first.returncode == again.returncode == 0, first.stderr
     assert first.stdout == again.stdout and first.stdout.startswith(b"scene:")
     assert json.loads(trace.read_text())["settings"]["seed"] == 1
@@ -242,9 +256,9 @@ def test_a_file_that_cannot_be_talked_to_is_one_line(
     assert not (home / "sessions").exists() or not list((home / "sessions").glob("*.jsonl"))
 
 
-def test_requests_that_cannot_be_answered_are_one_line(home: Path) -> None:
+def test_requests_that_cannot_be_answered_are_one_line(home: Path, short: Short) -> None:
     lines = [b"word " * 6000, b"a" * 1_000_001, "\u202eabc\x00\n".encode()[:-1]]
-    result = command("chat", "--session", "odd", *SHORT, "--ctx", "1024", input=b"\n".join(lines) + b"\n")
+    result = command("chat", "--session", "odd", *short, "--ctx", "1024", input=b"\n".join(lines) + b"\n")
     out = result.stdout.decode("utf-8").split("\n")
     err = [line for line in result.stderr.decode("utf-8").splitlines() if line.startswith("error: ")]
     assert result.returncode == 1
@@ -255,8 +269,8 @@ def test_requests_that_cannot_be_answered_are_one_line(home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "\udcff"])
-def test_odd_arguments(home: Path, text: str) -> None:
-    result = command("run", "--text", text, *SHORT)
+def test_odd_arguments(home: Path, short: Short, text: str) -> None:
+    result = command("run", "--text", text, *short)
     if text.strip():
         assert result.returncode == 0 and result.stdout.strip()
     else:

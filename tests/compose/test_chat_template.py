@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from chat_formats import (
+
+from ltm_edge.scene.chat_template import Message, RenderedPrompt, Segment, merge_system, render_chat
+
+from .chat_formats import (
     ALWAYS_THINKING,
     AS_JSON,
     BREAKOUTS,
@@ -17,8 +20,6 @@ from chat_formats import (
     PHI3,
     SHOUTING,
 )
-
-from ltm_edge.scene.chat_template import Message, RenderedPrompt, Segment, merge_system, render_chat
 
 CHAT = (
     Message("system", "Be kind."),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from chat_formats import BREAKOUTS, CHATML
 
 from ltm_edge.bundle import load_overlay
 from ltm_edge.errors import SchemaError
@@ -14,6 +13,8 @@ from ltm_edge.scene.chat_template import Message, render_chat
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.schemas.prompts import fill, parse_prompts
+
+from .chat_formats import BREAKOUTS, CHATML
 
 OVERLAY = load_overlay()
 MIRROR, WORKBENCH, HEARTH = (OVERLAY.templates[name] for name in ("mirror", "workbench", "hearth"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import time
 import tracemalloc
 
 import pytest
@@ -74,7 +72,6 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_are_refused_soon_and_small(name: str) -> None:
     tracemalloc.start()
-    began = time.monotonic()
     try:
         with pytest.raises(TemplateRefusal) as refusal:
             BoundedTemplate(HOSTILE[name], RenderLimits(seconds=2.0)).render(MESSAGES, DAY)
@@ -83,27 +80,30 @@ def test_hostile_templates_are_refused_soon_and_small(name: str) -> None:
         tracemalloc.stop()
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 260
     assert peak < 400_000_000
-    assert time.monotonic() - began < 60  # generous: a runaway would never end
+
+
+def test_internals_are_refused_where_they_are_named_in_a_format() -> None:
+    with pytest.raises(TemplateRefusal):
+        BoundedTemplate("{{ '{0.__class__.__mro__}'.format_map({'0': ''}) }}").render(MESSAGES, DAY)
 
 
 @pytest.mark.parametrize(
     "source",
     [
         "{{ '{0.__class__}'.format('') }}",
-        "{{ '{0.__class__.__mro__}'.format_map({'0': ''}) }}",
         "{{ ''.__class__ }}",
         "{{ raise_exception.__code__ }}",
         "{{ messages.__class__ }}",
     ],
 )
 def test_internals_read_as_nothing(source: str) -> None:
-    with contextlib.suppress(TemplateRefusal):
-        assert BoundedTemplate(source).render(MESSAGES, DAY) == ""
+    assert BoundedTemplate(source).render(MESSAGES, DAY) == ""
 
 
 def test_limits_are_one_rendering_each() -> None:
     template = BoundedTemplate("{% for a in range(900) %}{{ a }}{% endfor %}", RenderLimits(steps=1000))
-    assert template.render({}, DAY) == template.render({}, DAY)
+    for _ in range(2):
+        assert template.render({}, DAY) == "".join(map(str, range(900)))
 
 
 def test_ordinary_things_work() -> None:

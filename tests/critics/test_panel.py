@@ -20,6 +20,7 @@ from ltm_edge.loop.critics.verdict import Verdict
 from ltm_edge.overlay_set import load_overlay
 from ltm_edge.schemas.overlay import Calibration, Overlay, parse_overlay
 from tests.critics.scenes import REQUEST, exhibit, russian
+from tests.timing import slowness
 
 BOILERPLATE = "Believe in yourself. Everything happens for a reason. Remember that you are not alone."
 OVERLAY = load_overlay().overlay
@@ -56,7 +57,7 @@ def calibrated(**weights: float) -> Overlay:
     return replace(OVERLAY, calibration=calibration)
 
 
-def quick(critics, patience: float = 0.2) -> CriticPanel:
+def quick(critics, patience: float = 30.0) -> CriticPanel:
     return CriticPanel(critics, replace(OVERLAY, critics=replace(OVERLAY.critics, patience=patience)))
 
 
@@ -194,25 +195,24 @@ def test_a_critic_that_hangs_is_left_out_for_good_and_no_longer_embeds():
         return np.ones((len(texts), 2), dtype=np.float32) / np.sqrt(np.float32(2))
 
     def hang(shown: Exhibit):
-        over.wait(20)
+        over.wait()
         try:
             shown.embed(["late"])  # type: ignore[misc]
         except RuntimeError as error:
             refused.append(str(error))
         return 1.0
 
-    panel = quick([Critic("slow", hang), Critic("other", 0.7)], patience=0.1)
-    start = time.perf_counter()
+    # The one beside it gets as long: enough for a machine that does other work.
+    panel = quick([Critic("slow", hang), Critic("other", 0.7)], patience=1.5)
     judged = panel.judge(exhibit(embed=embed))
-    assert time.perf_counter() - start < 5.0
-    assert [verdict.critic for verdict in judged.verdicts] == ["other"]
-    assert "slow took over 0.1 s" in judged.notices[0]
+    assert not over.is_set() and [verdict.critic for verdict in judged.verdicts] == ["other"]
+    assert "slow took over 1.5 s" in judged.notices[0]
     again = panel.judge(exhibit())
     assert again.notices == () and [verdict.critic for verdict in again.verdicts] == ["other"]
     over.set()
     for thread in threading.enumerate():
         if thread.name == "critic":
-            thread.join(5)
+            thread.join(300)
     assert refused == ["the turn has gone on without this critic"] and calls == []
 
 
@@ -299,7 +299,7 @@ def test_plugins_come_from_entry_points_by_name(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(plugins, "entry_points", entry_points)
     overlay = parse_overlay(
         "ltm_overlay:\n  version: 1\n  name: x\n"
-        "  critics: {plugins: [brevity, ready, broken, nameless, gone], patience: 5.0}\n"
+        "  critics: {plugins: [brevity, ready, broken, nameless, gone], patience: 30.0}\n"
     )
     panel = CriticPanel.of(overlay)
     judged = panel.judge(exhibit())
@@ -326,7 +326,7 @@ def test_an_installed_package_brings_a_critic(tmp_path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     critics, notices = plugins.load_plugins(["brevity"])
     assert notices == ()
-    judged = quick(critics, patience=5.0).judge(exhibit("word " * 200))
+    judged = quick(critics).judge(exhibit("word " * 200))
     (verdict,) = judged.verdicts
     assert verdict.critic == "brevity" and verdict.score == pytest.approx(0.2) and not judged.passed
 
@@ -339,4 +339,4 @@ def test_the_panel_is_quick():
         start = time.process_time()
         panel.judge(shown)
         times.append(time.process_time() - start)
-    assert min(times) < 0.005
+    assert min(times) < 0.005 * slowness()

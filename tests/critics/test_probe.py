@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -68,9 +67,7 @@ def test_a_panel_asks_the_real_model_and_writing_goes_on_unchanged(demo_model):
     read = document(demo_model)
     before = decoder.write(read, max_tokens=6, sampling=Sampling(temperature=0.0)).text
     overlay = replace(PACKAGED.overlay, calibration={name: {"en": Calibration(0.0, 1.0, 0.5)} for name in CRITICS})
-    start = time.perf_counter()
     judged = CriticPanel.of(overlay).judge(exhibit(), Prober(decoder, demo_model, PROMPTS), read)
-    assert time.perf_counter() - start < 60
     assert judged.notices == () and all(verdict.probe is not None for verdict in judged.verdicts)
     assert decoder.write(read, max_tokens=6, sampling=Sampling(temperature=0.0)).text == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference_bert
 
 from gguf_tools.kind import kind
 from gguf_tools.reader import read_gguf
@@ -23,6 +23,8 @@ from ltm_edge.embedders import demo_embedder_path, open_embedder
 from ltm_edge.engine.embedder import Embedder
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.errors import Cancelled, EngineError, InputError, ModelError
+
+from . import reference_bert
 
 pytestmark = pytest.mark.needs_model
 
@@ -188,6 +190,40 @@ def test_ctrl_c_ends_a_call(embedder):
         timer.join()
         signal.signal(signal.SIGINT, before)
     assert embedder.embed(["a"]).shape == (1, 384)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_isn_t_lost_in_a_log_callback_of_others(embedder):
+    """While the engine works llama.cpp's log is its own; before and after, it is whose it was.
+
+    An exception that is raised in a callback in Python is printed and dropped; here one is raised in every line of the
+    log, so that one line would be enough to lose it.
+    """
+    import llama_cpp
+
+    lines: list[bytes] = []
+
+    @llama_cpp.llama_log_callback
+    def theirs(level: int, text: bytes, data: object) -> None:
+        lines.append(text)
+        signal.raise_signal(signal.SIGINT)
+
+    def current() -> tuple[int | None, int | None]:
+        llama_cpp.llama_log_get(ctypes.byref(found), ctypes.byref(data))
+        return ctypes.cast(found, ctypes.c_void_p).value, data.value
+
+    found, data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
+    current()
+    before = llama_cpp.llama_log_callback(), ctypes.c_void_p(data.value)
+    ctypes.memmove(ctypes.byref(before[0]), ctypes.byref(found), ctypes.sizeof(found))
+    llama_cpp.llama_log_set(theirs, ctypes.c_void_p(7))
+    try:
+        set_by_them = current()
+        with Embedder.open(embedder.path) as other:  # llama.cpp says much where a context is made
+            test_ctrl_c_ends_a_call(other)
+        assert not lines and current() == set_by_them
+    finally:
+        llama_cpp.llama_log_set(*before)
 
 
 def test_what_cannot_embed_is_refused(tmp_path, embedder):

@@ -22,27 +22,28 @@ LONG = {"seed": 1, "max_tokens": 600, "template": "workbench"}
 def run(bundle: Bundle, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
     async def main() -> None:
         async with AsyncSession(bundle.session()) as session:
-            await asyncio.wait_for(work(session), 300)
+            await work(session)
 
     asyncio.run(main())
 
 
 def test_a_stream_is_the_document_and_the_loop_stays_free(demo_bundle: Bundle):
     async def work(session: AsyncSession) -> None:
-        beats = 0
+        pieces: list[str] = []
+        seen = set()
 
-        async def heart() -> None:
-            nonlocal beats
+        async def watch() -> None:
             while True:
-                beats += 1
-                await asyncio.sleep(0.005)
+                seen.add(len(pieces))
+                await asyncio.sleep(0.001)
 
-        task = asyncio.create_task(heart())
+        task = asyncio.create_task(watch())
         stream = session.stream(ASK, **SHORT)
-        pieces = [piece async for piece in stream]
+        async for piece in stream:
+            pieces.append(piece)
         reply = await stream.reply()
         assert len(pieces) > 10 and "".join(pieces) == reply.document
-        assert beats > len(pieces)
+        assert len(seen) > 3  # others had their turn while it was written
         assert (await session.send("And then?", **SHORT)).document.startswith("scene:")
         assert len(session.session.history) == 2
         task.cancel()
@@ -217,8 +218,7 @@ def test_a_loop_that_ends_takes_the_answer_with_it(demo_bundle: Bundle):
             return
 
     asyncio.run(main())
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not session.history:
+    while not session.history:
         time.sleep(0.05)
     assert session.history[-1].partial
     session.close()

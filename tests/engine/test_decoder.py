@@ -128,7 +128,7 @@ def test_cancel_from_another_thread_keeps_what_there_is(decoder, demo_model):
     started = threading.Event()
 
     def stop() -> None:
-        started.wait(10)
+        started.wait(300)
         decoder.cancel()
 
     thread = threading.Thread(target=stop)
@@ -145,15 +145,20 @@ def test_cancel_from_another_thread_keeps_what_there_is(decoder, demo_model):
 
 
 def test_cancel_inside_a_long_prefill(decoder, demo_model):
-    long = np.concatenate([prompt(demo_model)] * 60)[:1900]
-    timer = threading.Timer(0.15, decoder.cancel)
-    timer.start()
+    long = np.concatenate([prompt(demo_model)] * 60)[:1200]
     start = time.perf_counter()
-    done = decoder.write(long, max_tokens=8, sampling=GREEDY)
-    timer.join()
-    if time.perf_counter() - start > 0.15:  # a machine that prefills 1900 tokens faster has nothing to cancel
-        assert done.stop == "cancelled"
-    decoder.resume()
+    decoder.write(long[:200], max_tokens=1, sampling=GREEDY)
+    part = time.perf_counter() - start
+    for _ in range(20):  # the clock may miss the moment where other work comes between
+        decoder.clear()
+        timer = threading.Timer(2 * part, decoder.cancel)
+        timer.start()
+        done = decoder.write(long, max_tokens=8, sampling=GREEDY)
+        timer.join()
+        decoder.resume()
+        if done.stop == "cancelled" and not done.tokens.size:
+            break
+    assert done.stop == "cancelled" and not done.tokens.size
     cold = Decoder(demo_model).write(prompt(demo_model), max_tokens=8, sampling=GREEDY)
     assert decoder.write(prompt(demo_model), max_tokens=8, sampling=GREEDY).text == cold.text
 
@@ -173,13 +178,13 @@ def test_a_second_thread_is_refused(decoder, demo_model):
 
     def hold(_: str) -> None:
         inside.set()
-        leave.wait(10)
+        leave.wait(300)
 
     worker = threading.Thread(
         target=lambda: decoder.write(prompt(demo_model), max_tokens=2, sampling=GREEDY, on_text=hold)
     )
     worker.start()
-    assert inside.wait(20)
+    assert inside.wait(300)
     try:
         with pytest.raises(EngineError, match="in use"):
             decoder.write(prompt(demo_model), max_tokens=2, sampling=GREEDY)
@@ -202,7 +207,7 @@ def test_one_libllama_is_mapped(order):
         f"import ltm_edge.native; {order}\n"
         "print(len({line.split()[-1] for line in open('/proc/self/maps') if 'libllama' in line}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1", done.stdout
 
 
@@ -272,3 +277,29 @@ def test_forced_tokens_are_the_tokenizer_s_own(decoder, demo_model):
             break
     else:
         raise AssertionError(done.text)
+
+
+def test_a_context_length_of_billions_in_the_file_reserves_no_memory(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "bundle-v1" / "golden-v1.gguf"
+    raw = bytearray(golden.read_bytes())
+    key = b"llama.context_length"
+    at = raw.index(key) + len(key) + 4  # behind the key is the type, then the value
+    raw[at : at + 4] = (2_000_000_000).to_bytes(4, "little")
+    (tmp_path / "long.gguf").write_bytes(raw)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from ltm_edge.bundle import _facts\n"
+        "from ltm_edge.engine.decoder import Decoder, Sampling\n"
+        "from ltm_edge.engine.model import LoadedModel\n"
+        "from ltm_edge.engine.options import EngineOptions\n"
+        "from gguf_tools.reader import read_gguf\n"
+        "model = LoadedModel.load(Path(sys.argv[1]), EngineOptions(threads=1), *_facts(read_gguf(sys.argv[1])))\n"
+        "import numpy as np\n"
+        "sampling = Sampling(dry_multiplier=0.8, repeat_last_n=-1)\n"
+        "Decoder(model).write(np.array([1, 9], dtype=np.int32), max_tokens=4, sampling=sampling)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "long.gguf")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    kibibytes = int(run.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kibibytes < 1 << 20, run.stdout

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ltm_edge.engine.offload import DeviceInfo, ModelFacts, plan_offload
-from ltm_edge.engine.options import EngineOptions
+from ltm_edge.engine.options import EngineOptions, bounded_threads
 from ltm_edge.errors import InputError
 
 GIB = 1 << 30
@@ -79,3 +81,11 @@ def test_devices_are_chosen_by_name_in_any_case():
 def test_options_out_of_range_are_refused(values):
     with pytest.raises(InputError, match=next(iter(values))):
         EngineOptions(**values)
+
+
+def test_there_are_never_more_threads_than_processors():
+    """llama.cpp's threads spin while they wait: a thousand of them on two processors come to no end."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert bounded_threads(1) == 1
+    assert bounded_threads(1024) == usable
+    assert 1 <= bounded_threads(None) <= usable

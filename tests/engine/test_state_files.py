@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from state_helpers import BASE, KEY, Holder, states
 
 from ltm_edge.engine.decoder import Decoder
 from ltm_edge.engine.state_files import StateFiles, StateKey, file_identity
+
+from .state_helpers import BASE, KEY, Holder, states
 
 pytestmark = pytest.mark.usefixtures("default_cap")
 LEAD = struct.Struct("<8sI16s")

@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from state_helpers import BASE, KEY, Holder, age, states, temporaries
 
 from ltm_edge.engine.state_files import DEFAULT_BYTES, StateFiles
 from ltm_edge.errors import InputError
+
+from .state_helpers import BASE, KEY, Holder, age, states, temporaries
 
 pytestmark = pytest.mark.usefixtures("default_cap")
 

@@ -144,6 +144,17 @@ def test_archetypes_have_a_say() -> None:
     assert router.route(even, archetypes=("nobody",)).raw == router.route(even).raw
 
 
+def test_the_entropy_is_of_what_was_not_yet_rounded() -> None:
+    routing = Router(architecture(["a", "b"]), Limits(1.0, 1.0)).route({"a": 0.1, "b": 0.0})
+    assert routing.weights == {"a": 1.0, "b": 0.0} and routing.entropy > 0.9
+
+
+def test_several_archetypes_count_as_their_mean() -> None:
+    router = Router(architecture(["a", "b", "c"]), Limits())
+    none, one, both = (router.route({}, archetypes=some).similarity["c"] for some in ((), ("sage",), ("sage", "child")))
+    assert one > none == 0.0 and both == pytest.approx(one / 2)
+
+
 def test_one_channel_and_none() -> None:
     one = Router(architecture(["a"]), Limits()).route({"a": math.nan})
     assert one.weights == {"a": 1.0} and one.entropy == 0.0 and one.leading == "a"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gguf_bytes import chat_model
 
 from gguf_tools import errors, keys
 from gguf_tools.bundle_reader import BundleReader
@@ -19,6 +18,8 @@ from gguf_tools.reader import read_gguf
 from gguf_tools.sidecar import sidecar_folder
 from gguf_tools.verify import verify
 from gguf_tools.writer import TensorSpec, WrongStep
+
+from .gguf_bytes import chat_model
 
 LTM = {keys.LTM_FORMAT: "1", keys.LTM_NAME: "tiny", keys.LTM_OVERLAY: "ltm_overlay: {version: 1, name: tiny}\n"}
 FILES = {"channels/poet.gguf": b"poet", "integration_log.json": b"{}", "memory/meta.json": b"[]"}

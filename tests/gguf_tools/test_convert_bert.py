@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_safetensors import build
 
 from gguf_tools.convert_bert import BadModel, convert_bert
 from gguf_tools.errors import GgufError
 from gguf_tools.reader import read_gguf
 from gguf_tools.verify import verify
+
+from .test_safetensors import build
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##ing", "sing", None, "."]
 CONFIG = {

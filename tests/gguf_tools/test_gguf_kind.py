@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gguf_bytes import Gguf, chat_entries, chat_model, flag, string, strings, tensor, u32
 
 from gguf_tools.kind import kind
 from gguf_tools.reader import read_gguf
+
+from .gguf_bytes import Gguf, chat_entries, chat_model, flag, string, strings, tensor, u32
 
 WEIGHTS = [tensor("token_embd.weight", [2, 4], 0, 0)]
 TOKENS = strings("tokenizer.ggml.tokens", ["a"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gguf_bytes import chat_model, string, u32
 
 import gguf_tools
 from gguf_tools import errors, keys
 from gguf_tools.ltm import MAX_TEXT, ltm_entries
 from gguf_tools.reader import read_gguf
+
+from .gguf_bytes import chat_model, string, u32
 
 SOUND = {"ltm.format_version": "1", "ltm.name": "small", "ltm.overlay": "ltm_overlay: {version: 1}"}
 HASH = "0123456789abcdef" * 4

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gguf_bytes import Gguf, array, chat_model, entry, flag, scalar, string, strings, tensor, text, u32
 
 from gguf_tools import errors
 from gguf_tools.reader import Limits, read_gguf
 from gguf_tools.types import ValueType
+
+from .gguf_bytes import Gguf, array, chat_model, entry, flag, scalar, string, strings, tensor, text, u32
 
 BIG = (1 << 64) - 1
 
@@ -194,6 +195,7 @@ def test_every_error_has_a_malformation() -> None:
         errors.ChangedFile,  # test_gguf_reader
         errors.BadLtmValue,  # test_gguf_ltm
         errors.NewerFormat,  # test_gguf_ltm
+        errors.Unloadable,  # test_gguf_loadable
         errors.BadManifest,  # test_sidecar
         errors.OutputExists,  # test_bundle_files
         errors.ManyProblems,  # tests/bundles

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from gguf_bytes import Gguf, chat_model, string, strings, tensor, u32
 
 from gguf_tools.__main__ import main
 from gguf_tools.printable import byte_count, printable
 from gguf_tools.reader import read_gguf
 from gguf_tools.summary import parameter_count, summarise
+
+from .gguf_bytes import Gguf, chat_model, string, strings, tensor, u32
 
 
 def test_inspect_lines_of_a_hostile_name_stay_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

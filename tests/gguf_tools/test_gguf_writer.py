@@ -7,13 +7,14 @@ import zlib
 from pathlib import Path
 
 import pytest
-from gguf_bytes import Gguf, chat_entries, flag, string, strings, tensor, u32
 
 from gguf_tools.entries import Entry, entries_of, number_entry, text_entry
 from gguf_tools.reader import read_gguf
 from gguf_tools.records import GgufArray
 from gguf_tools.types import TENSOR_TYPES, ValueType
 from gguf_tools.writer import GgufWriter, TensorSpec, WrongStep
+
+from .gguf_bytes import Gguf, chat_entries, flag, string, strings, tensor, u32
 
 F32, Q8_0 = TENSOR_TYPES[0], TENSOR_TYPES[8]
 

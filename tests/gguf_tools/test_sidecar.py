@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf_bytes import chat_model, string
 
 from gguf_tools.errors import BadManifest
 from gguf_tools.sidecar import ManifestEntry, check_sidecar, is_safe_path, read_manifest, sidecar_folder
 from gguf_tools.verify import verify
+
+from .gguf_bytes import chat_model, string
 
 FILES = {"channels/poet.gguf": b"poet", "embedder.gguf": b"", "memory/meta.json": b"{}"}
 

@@ -40,7 +40,7 @@ anchors:
 SMALL: dict[str, Any] = {
     "few_shot": 0,
     "default_template": "brief",
-    "critics": {"obstructio": {"refuse_below": 0.1}},
+    "critics": {"obstructio": {"refuse_below": 0.1}, "patience": 60.0},
 }
 
 # All critics but those of the test are silent, and no consilium is held unless it is asked for.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import NAMES, effort, examples, template_grammar, vocabulary
 
 from ltm_edge.grammar import Matcher
+
+from .conftest import NAMES, effort, examples, template_grammar, vocabulary
 
 pytestmark = pytest.mark.needs_model
 

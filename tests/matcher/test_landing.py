@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 import yaml
-from conftest import effort, overlay, template_grammar, vocabulary
 
 from ltm_edge.grammar import Grammar, Matcher
 from ltm_edge.scene.record import Scene
+
+from .conftest import effort, overlay, template_grammar, vocabulary
 
 pytestmark = pytest.mark.needs_model
 

@@ -7,9 +7,10 @@ import ctypes
 
 import numpy as np
 import pytest
-from conftest import NAMES, examples, template_grammar, vocabulary, vocabulary_path
 
 from ltm_edge.grammar import Grammar, Matcher, Vocab
+
+from .conftest import NAMES, examples, template_grammar, vocabulary, vocabulary_path
 
 pytestmark = pytest.mark.needs_model
 

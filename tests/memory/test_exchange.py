@@ -157,10 +157,24 @@ def test_scenes_that_supersede_each_other_are_untangled(opener: Opener, tmp_path
     a, b = json.loads(lines[1]), json.loads(lines[2])
     text = [lines[0], changed(lines[1], superseded_by=b["uid"]), changed(lines[2], superseded_by=a["uid"])]
     fresh = opener(tmp_path / "fresh")
-    fresh.import_(io.BytesIO("\n".join(text).encode()), skip_bad=True)
-    for number in (1, 2):
-        fresh.chain(number)
-        fresh.recall("topic", 5)
+    done = fresh.import_(io.BytesIO("\n".join(text).encode()), skip_bad=True)
+    assert (done.scenes, done.bad_lines) == (2, 1) and "circle" in done.bad[0][1]
+    old, new = fresh.get(1), fresh.get(2)
+    assert old is not None and old.superseded_by == 2 and new is not None and new.superseded_by is None
+    assert [hit.scene.id for hit in fresh.recall("topic", 5)] == [2] and fresh.verify() == []
+    with pytest.raises(InputError, match="circle"):
+        opener(tmp_path / "strict").import_(io.BytesIO("\n".join(text).encode()))
+
+
+def test_a_scene_never_supersedes_itself_nor_what_superseded_it_over_others(
+    opener: Opener, tmp_path: Path, lines: list[str]
+):
+    uids = [json.loads(line)["uid"] for line in lines[1:5]]
+    text = [lines[0], *(changed(line, superseded_by=uids[n]) for line, n in zip(lines[1:5], (1, 2, 0, 3), strict=True))]
+    fresh = opener(tmp_path / "fresh")
+    assert fresh.import_(io.BytesIO("\n".join(text).encode()), skip_bad=True).bad_lines == 2
+    found = [fresh.get(number) for number in (1, 2, 3, 4)]
+    assert [one.superseded_by for one in found if one is not None] == [2, 3, None, None]
 
 
 @pytest.mark.parametrize("head", ["", "{}", '{"format":"ltm-memory","version":3}', '{"format":"ltm-memory"}', "\xff"])

@@ -9,7 +9,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,20 @@ TRAINED: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def utc() -> Iterator[None]:
+    """The user's time is UTC, wherever this runs."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the time zone can't be changed here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, utc: None) -> Run:
     monkeypatch.setenv("LTM_EDGE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TZ", "UTC")
 
     def call(*args: str, code: int = 0) -> Result:
         result = CliRunner().invoke(cli, ["log", *args])

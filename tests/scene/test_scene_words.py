@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ltm_edge.scene.choose import choose_template
 from ltm_edge.scene.clean import clean_request
 from ltm_edge.scene.language import detect_language
 from ltm_edge.schemas.template import Template, parse_template
+from tests.timing import slowness
 
 CLEAN = {
     "plain text, ничего не меняется 漢字 🚀": ("plain text, ничего не меняется 漢字 🚀", 0),
@@ -137,8 +139,6 @@ def test_choice_without_likeness_and_by_hints(templates: dict[str, Template]) ->
 
 
 def test_choice_is_quick_on_long_texts(templates: dict[str, Template]) -> None:
-    import time
-
     start = time.process_time()
     choose_template("слово word " * 90_000, templates, "ru")
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 2.0 * slowness()

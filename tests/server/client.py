@@ -15,9 +15,12 @@ from typing import Any
 
 import jsonschema
 
+from tests.overlays import PLAIN, overlay_folder
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "stdio.schema.json").read_text(encoding="utf-8"))
 SECONDS = 300  # a machine that does other work writes a few tokens a second
+SHORT: dict[str, Any] = {"ctx": 2048, "threads": 1, "settings": {"max_tokens": 90, "seed": 1}}
 
 
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
@@ -43,6 +46,7 @@ class Client:
     """The program, its messages in, its messages out."""
 
     def __init__(self, home: Path) -> None:
+        self._overlay = overlay_folder(home / "plain", PLAIN)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ltm_edge", "stdio"],
             stdin=subprocess.PIPE,
@@ -134,6 +138,11 @@ class Client:
 
     def call(self, method: str, /, **params: Any) -> Any:
         return self.wait(self.post(method, **params))
+
+    def open(self, **options: Any) -> str:
+        """The name of a new session on the demo model, whose turns are one constrained answer each."""
+        found = self.call("open", overlay=str(self._overlay), **SHORT, **options)
+        return str(found["session"])
 
     def tokens(self, id: int) -> list[str]:
         """Pieces that have come for a send."""

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
 
 from ltm_edge.errors import TrainingError
 from ltm_edge.schemas.field import parse_field
 from ltm_edge.training.course import Course
 from ltm_edge.training.packing import Row
 from ltm_edge.training.tasks import Example, Line
+
+from . import small
 
 torch = pytest.importorskip("torch", reason="torch isn't installed; `make train-env` installs what training needs")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,8 @@ from ltm_edge.training.packing import Row, pack
 from ltm_edge.training.scheduler import CurriculumScheduler
 from ltm_edge.training.stories import load_stories
 from ltm_edge.training.tasks import Example, Line
+
+from . import small
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "ltm-vortex-135m"
 OVERLAY = load_overlay(BUNDLE)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ltm_edge.loop.critics import insight_seeker, obstructio, recursia
 from ltm_edge.loop.critics.exhibit import Exhibit
+from ltm_edge.loop.critics.standing import standing
 from ltm_edge.loop.critics.verdict import Verdict
 from ltm_edge.schemas.overlay import (
     Calibration,
@@ -99,7 +100,8 @@ class Measured:
         if weakest:
             note += f"; weakest: {weakest} {signals[weakest]:.2f}"
         question = "" if passed else self._question(weakest, exhibit.lang)
-        return Verdict(self.name, score, passed, signals, probe, log_odds, weakest, question, note)
+        stands = standing(exhibit, weakest)
+        return Verdict(self.name, score, passed, signals, probe, log_odds, weakest, question, note, stands)
 
     def _question(self, signal: str, lang: str) -> str:
         """The self-question for a signal: in the request's language, else in English, else in any that there is."""

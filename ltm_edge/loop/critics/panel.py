@@ -52,6 +52,16 @@ class Judged:
         """Self-questions of those that did not pass."""
         return tuple(verdict.question for verdict in self.verdicts if verdict.question)
 
+    @property
+    def objections(self) -> tuple[Verdict, ...]:
+        """The verdicts of those that did not pass."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.passed)
+
+    @property
+    def against(self) -> str:
+        """Their names in one line, for people."""
+        return ", ".join(verdict.critic for verdict in self.objections)
+
     def verdict(self, critic: str) -> Verdict | None:
         """The verdict of one critic, None if it has none."""
         return next((verdict for verdict in self.verdicts if verdict.critic == critic), None)

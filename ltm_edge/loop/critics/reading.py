@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ltm_edge.scene.words import content_stems, stems
 
-__all__ = ["MOST_CHARS", "Reading", "key", "overlap", "ramp", "read"]
+__all__ = ["MOST_CHARS", "Reading", "key", "opening", "overlap", "ramp", "read"]
 
 MOST_CHARS = 6000
 """What is read of a text; a scene has some hundreds of characters, and a critic must not take long over any."""
@@ -47,6 +47,10 @@ class Reading:
         """The stems of all sentences in order."""
         return tuple(stem for sentence in self.stems for stem in sentence)
 
+    def first(self, count: int) -> Reading:
+        """The first sentences alone."""
+        return Reading(self.sentences[:count], self.stems[:count], self.keys[:count], self.code)
+
 
 def key(stem: str) -> str:
     """What inflections of a word mostly have in common: the first six letters of a stem, five where it isn't Latin."""
@@ -66,6 +70,24 @@ def read(text: str) -> Reading:
         tuple(frozenset(map(key, content_stems(one))) for one in sentences),
         len(lines) - len(prose),
     )
+
+
+def opening(text: str, count: int) -> str:
+    """The beginning of a text that holds its first ``count`` sentences and no word of the next one.
+
+    It ends with the line break where the next sentence begins a line, else with the last sentence itself. Empty where
+    nothing is kept: of no sentences, of all of them, or where they don't stand in the text as they were read.
+    """
+    sentences = read(text).sentences
+    if not 0 < count < len(sentences):
+        return ""
+    end = 0
+    for sentence in sentences[:count]:
+        end = text.find(sentence, end) + len(sentence)
+    following = text.find(sentences[count], end)
+    line = text.rfind("\n", end, max(following, end))
+    found = text[: line + 1] if line >= 0 else text[:end]
+    return found if following >= 0 and read(found).sentences == sentences[:count] else ""
 
 
 def overlap(ones: frozenset[str], others: frozenset[str]) -> float:

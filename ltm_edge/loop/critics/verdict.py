@@ -23,6 +23,7 @@ class Verdict:
         weakest: the signal that took most from the score; empty where none took anything.
         question: for a revision, in the request's language; empty where it passed.
         note: in plain words, for people.
+        stands: sentences of the response, from its beginning, that a revision may keep.
     """
 
     critic: str
@@ -34,6 +35,7 @@ class Verdict:
     weakest: str = ""
     question: str = ""
     note: str = ""
+    stands: int = 0
 
     def to_trace(self) -> dict[str, Any]:
         """The verdict as it stands in a turn's trace."""
@@ -47,4 +49,5 @@ class Verdict:
             "weakest": self.weakest,
             "question": self.question,
             "note": self.note,
+            "stands": self.stands,
         }
