@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ltm_edge.errors import Cancelled, SessionError
 from ltm_edge.scene.pvq import Pvq
@@ -43,6 +43,8 @@ class AsyncSession:
         """Wrap a session, which :meth:`aclose` closes."""
         self.session = session
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ltm-edge-session")
+        self._jobs: set[_Job[Any]] = set()
+        self._closing = threading.Event()
 
     async def send(self, request: str | Pvq, **options: Any) -> Reply:
         """Answer a request.
@@ -55,9 +57,9 @@ class AsyncSession:
             options: those of ``Session.send``. ``on_token`` is called in the session's thread.
 
         Raises:
-            LtmError: as ``Session.send`` raises it.
+            LtmError: as ``Session.send`` raises it; Cancelled where the session was closed before it began.
         """
-        return await self._wait(self._submit(lambda: self.session.send(request, **options)), self.session.cancel)
+        return await self._submit(lambda: self.session.send(request, **options)).wait()
 
     def stream(self, request: str | Pvq, **options: Any) -> AsyncStream:
         """Answer a request piece by piece: ``async for`` over what this returns, then ``await`` its ``reply()``.
@@ -77,17 +79,20 @@ class AsyncSession:
         Raises:
             SessionError: the session is closed.
         """
-        return await self._wait(self._submit(lambda: function(*args, **kwargs)), self.session.cancel)
+        return await self._submit(lambda: function(*args, **kwargs)).wait()
 
     def cancel(self) -> None:
         """Stop the running answer, which then ends as partial."""
         self.session.cancel()
 
     async def aclose(self) -> None:
-        """Stop what runs and close the session. Closing twice is allowed."""
+        """Stop what runs, drop what waits, and close the session. Closing twice is allowed."""
+        self._closing.set()
+        for job in list(self._jobs):
+            job.future.cancel()
         self.session.cancel()
         with suppress(SessionError):  # closed before
-            await self._wait(self._submit(self.session.close), self.session.cancel)
+            await self._submit(self.session.close).wait()
         self._thread.shutdown(wait=False)
 
     async def __aenter__(self) -> AsyncSession:
@@ -98,32 +103,65 @@ class AsyncSession:
     ) -> None:
         await self.aclose()
 
-    def _submit(self, work: Callable[[], Result]) -> Future[Result]:
+    def _submit(self, work: Callable[[], Result]) -> _Job[Result]:
+        job = _Job(work, self.session.cancel)
         try:
-            return self._thread.submit(work)
+            job.future = self._thread.submit(job.run)
         except RuntimeError:
             raise SessionError("the session is closed") from None
+        self._jobs.add(job)
+        job.future.add_done_callback(lambda _: self._jobs.discard(job))
+        return job
 
-    async def _wait(self, job: Future[Result], cancel: Callable[[], None]) -> Result:
+
+class _Job(Generic[Result]):
+    """Work in the session's thread, which can be waited for and stopped by itself."""
+
+    future: Future[Result]
+
+    def __init__(self, work: Callable[[], Result], cancel: Callable[[], None]) -> None:
+        """``cancel`` stops whatever the session does."""
+        self._work = work
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def run(self) -> Result:
+        """Carry it out."""
         try:
-            return await asyncio.shield(asyncio.wrap_future(job))
+            return self._work()
+        finally:
+            with self._lock:
+                self._ended = True
+
+    async def wait(self) -> Result:
+        """Its result. A task that is cancelled here stops it first.
+
+        Raises:
+            Cancelled: it was dropped before it began.
+        """
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self.future))
         except asyncio.CancelledError:
-            await _stop(job, cancel)
+            if self.future.cancelled():
+                raise Cancelled("the session was closed before this began") from None
+            await self.stop()
             raise
 
+    async def stop(self) -> None:
+        """Drop it, or stop it and wait until it has ended.
 
-async def _stop(job: Future[Any], cancel: Callable[[], None]) -> None:
-    """Drop a job, or stop it and wait until it has ended.
-
-    ``cancel`` is called again and again: the first call may come before there is anything to cancel. A second cancel of
-    the task that waits here doesn't shorten it, since the session can't be used before.
-    """
-    if job.cancel():
-        return
-    while not job.done():
-        cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(_AGAIN_SECONDS)
+        The session is cancelled again and again: the first time may come before there is anything to cancel. A second
+        cancel of the task that waits here doesn't shorten it, since the session can't be used before.
+        """
+        if self.future.cancel():
+            return
+        while not self.future.done():
+            with self._lock:
+                if not self._ended:  # else it would reach the job after this one
+                    self._cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(_AGAIN_SECONDS)
 
 
 class AsyncStream:
@@ -143,7 +181,7 @@ class AsyncStream:
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._room = threading.Semaphore(self._AHEAD)
         self._unread = threading.Event()
-        self._job: Future[Reply] | None = None
+        self._job: _Job[Reply] | None = None
 
     async def reply(self) -> Reply:
         """The reply, once it is written; partial where the loop was left early.
@@ -154,15 +192,15 @@ class AsyncStream:
         """
         job = self._job or self._begin()
         self._unread.set()
-        if job.cancelled():
+        if job.future.cancelled():
             raise Cancelled("the answer was stopped before it began")
-        return await self._owner._wait(job, self._owner.cancel)
+        return await job.wait()
 
     async def aclose(self) -> None:
         """Stop the answer and wait until it has stopped."""
         self._unread.set()
         if self._job is not None:
-            await _stop(self._job, self._owner.cancel)
+            await self._job.stop()
 
     def __aiter__(self) -> AsyncGenerator[str, None]:
         return self._iterate()
@@ -176,15 +214,16 @@ class AsyncStream:
         except (GeneratorExit, asyncio.CancelledError):
             await self.aclose()
             raise
-        if not job.cancelled() and (error := job.exception()) is not None:
+        if not job.future.cancelled() and (error := job.future.exception()) is not None:
             raise error
 
-    def _begin(self) -> Future[Reply]:
+    def _begin(self) -> _Job[Reply]:
         loop = asyncio.get_running_loop()
 
         def on_token(text: str) -> None:
-            while not self._unread.is_set() and not self._room.acquire(timeout=_AGAIN_SECONDS):
-                pass
+            while not (self._unread.is_set() or self._owner._closing.is_set()):
+                if self._room.acquire(timeout=_AGAIN_SECONDS):
+                    break
             loop.call_soon_threadsafe(self._pieces.put_nowait, text)
 
         def ended(_: Future[Reply]) -> None:
@@ -193,5 +232,5 @@ class AsyncStream:
 
         send = self._owner.session.send
         self._job = self._owner._submit(lambda: send(self._request, on_token=on_token, **self._options))
-        self._job.add_done_callback(ended)
+        self._job.future.add_done_callback(ended)
         return self._job

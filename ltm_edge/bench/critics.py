@@ -169,7 +169,7 @@ def bench_critics(
         judged = [_judge(critic, triple, embed, odds) for triple in triples]
         reported = [one for one in judged if half in (one.triple.half, "all")]
         if hearing is not None:
-            rest = [one for one in judged if one not in reported] or judged
+            rest = [one for one in judged if half not in (one.triple.half, "all")] or judged
             calibrations[critic.name] = _calibrations(critic, rest)
             reported = [_with_probe(one, calibrations[critic.name]) for one in reported]
         own = OWN_KINDS[critic.name]

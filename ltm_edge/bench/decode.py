@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,10 @@ class _LlamaCppPython:
         )
         self._grammar: Any = library.LlamaGrammar.from_string(gbnf, verbose=False)
 
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
     def run(self, way: str, prompt: int, tokens: Tokens, *, keep: bool = False) -> Run:
         if not keep:
             self._model.reset()
@@ -366,13 +371,14 @@ def bench_decode(
     from ltm_edge.grammar import template_gbnf
 
     machine = this_machine()
-    with Bundle.open(path, ctx=_CTX, gpu_layers=0, threads=threads) as bundle:
+    with ExitStack() as stack:
+        bundle = stack.enter_context(Bundle.open(path, ctx=_CTX, gpu_layers=0, threads=threads))
         model = bundle.model
         names = bundle.overlay_set.archetype_names().get("en")
         gbnf = template_gbnf(bundle.templates[_TEMPLATE], names)
         ours = _Ours(Decoder(model), gbnf)
-        theirs = _LlamaCppPython(model.path, _CTX, model.threads, gbnf, limit)
-        loop = LlamaLoop(model.path, _CTX, model.threads)
+        theirs = stack.enter_context(closing(_LlamaCppPython(model.path, _CTX, model.threads, gbnf, limit)))
+        loop = stack.enter_context(closing(LlamaLoop(model.path, _CTX, model.threads)))
         runs: list[Run] = []
         requests = [_prompt(model, bundle.templates[_TEMPLATE], text) for text in _REQUESTS[:prompts]]
         for tokens in requests:  # masks, pages and caches of both are warm from here on
@@ -383,7 +389,6 @@ def bench_decode(
                 progress(f"round {round_ + 1} of {rounds}, request {prompt + 1} of {len(requests)}")
                 runs += _turn(ours, theirs, prompt, tokens, replace(_CHAIN, seed=round_), limit)
                 runs += _plain(ours, loop, prompt, tokens, limit, ours_first=round_ % 2 == 0)
-        loop.close()
         progress("peak memory")
         return DecodeReport(
             machine=machine,

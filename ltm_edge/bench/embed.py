@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,8 @@ def bench_embed(
     texts = _texts(count)
     files = {path.stem: path} if path else {"F16": demo_embedder_path("F16"), "Q8_0": demo_embedder_path("Q8_0")}
     ways: dict[str, Callable[[Sequence[str]], Vectors]] = {}
-    opened = {name: Embedder.open(file, threads=threads) for name, file in files.items()}
-    try:
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(Embedder.open(file, threads=threads)) for name, file in files.items()}
         for name, embedder in opened.items():
             ways[f"{name}, batched"] = embedder.embed
             ways[f"{name}, one by one"] = _one_by_one(embedder)
@@ -153,9 +154,6 @@ def bench_embed(
                 vectors[way] = embed(texts)
                 best[way] = min(best[way], time.perf_counter() - begin)
         tokens = {name: sum(len(embedder.tokens(text)) for text in texts) for name, embedder in opened.items()}
-    finally:
-        for embedder in opened.values():
-            embedder.close()
     first = next(iter(vectors.values()))
     rows = [
         EmbedRow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,14 +244,13 @@ def bench_masks(paths: Sequence[Path], rounds: int, progress: Callable[[str], No
     tables = []
     for path in paths:
         own = OwnVocab(path)
-        theirs = peers.PeerVocab(path)
-        for case in cases():
-            progress(f"{path.name}, {case.name}")
-            tokens = own.cut(case.document.encode())
-            rows = own_rows(own, case, tokens, rounds)
-            rows += peers.llama_rows(theirs, case, tokens, rounds)
-            rows.append(peers.llguidance_row(theirs, case, tokens, own.cut, rounds))
-            rows.append(peers.xgrammar_row(theirs, case, tokens, rounds))
-            tables.append(MaskTable(path.name, theirs.size, case.name, len(tokens), tuple(rows)))
-        theirs.close()
+        with closing(peers.PeerVocab(path)) as theirs:
+            for case in cases():
+                progress(f"{path.name}, {case.name}")
+                tokens = own.cut(case.document.encode())
+                rows = own_rows(own, case, tokens, rounds)
+                rows += peers.llama_rows(theirs, case, tokens, rounds)
+                rows.append(peers.llguidance_row(theirs, case, tokens, own.cut, rounds))
+                rows.append(peers.xgrammar_row(theirs, case, tokens, rounds))
+                tables.append(MaskTable(path.name, theirs.size, case.name, len(tokens), tuple(rows)))
     return MaskReport(machine, rounds, tuple(tables))

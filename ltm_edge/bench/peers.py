@@ -20,6 +20,7 @@ from ltm_edge.bench.documents import Case
 from ltm_edge.bench.replay import replay
 from ltm_edge.bench.rows import MaskRow
 from ltm_edge.bench.table import stats
+from ltm_edge.errors import ModelError
 from ltm_edge.native import core
 
 __all__ = ["NOT_INSTALLED", "PeerVocab", "llama_rows", "llguidance_row", "xgrammar_row"]
@@ -35,6 +36,7 @@ class PeerVocab:
     """A vocabulary as llama.cpp's C functions see it, without weights."""
 
     def __init__(self, path: Path) -> None:
+        """Read it from a GGUF file. Raises ModelError if llama.cpp can't."""
         native = core()
         self.llama: Any = importlib.import_module("llama_cpp")
         # When it is imported it takes llama.cpp's log, for a function in Python, which prints and may lose a Ctrl-C.
@@ -43,7 +45,7 @@ class PeerVocab:
         params.vocab_only = True
         self._model = self.llama.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            raise ValueError(f"{path}: llama.cpp can't read its vocabulary")
+            raise ModelError(f"{path}: llama.cpp can't read its vocabulary")
         self.handle: Any = self.llama.llama_model_get_vocab(self._model)
         self.size = int(self.llama.llama_vocab_n_tokens(self.handle))
         self._pieces: list[bytes] | None = None
@@ -99,26 +101,28 @@ def llama_rows(vocab: PeerVocab, case: Case, tokens: Sequence[int], rounds: int)
             sampler = llama.llama_sampler_init_grammar(vocab.handle, text, b"root")
             if not sampler:
                 raise ValueError("llama.cpp refused the grammar")
-            for i, token in enumerate(tokens):
-                if full:
-                    if i:
-                        fill()
-                    candidates = array(whole)
-                else:
-                    one[0] = (token, 0.0, 0.0)
-                    candidates = array(one)
-                start = clock()
-                llama.llama_sampler_apply(sampler, ctypes.byref(candidates))
-                between = clock()
-                if i == 0:
-                    first.append(_processor() - begin)
-                if not np.isfinite(whole["logit"][token] if full else one["logit"][0]):
-                    raise ValueError(f"llama.cpp does not allow token {i} of the document")
-                before = _clock()
-                llama.llama_sampler_accept(sampler, token)
-                accepts[-1].append(_clock() - before)
-                masks[-1].append(between - start)
-            llama.llama_sampler_free(sampler)
+            try:
+                for i, token in enumerate(tokens):
+                    if full:
+                        if i:
+                            fill()
+                        candidates = array(whole)
+                    else:
+                        one[0] = (token, 0.0, 0.0)
+                        candidates = array(one)
+                    start = clock()
+                    llama.llama_sampler_apply(sampler, ctypes.byref(candidates))
+                    between = clock()
+                    if i == 0:
+                        first.append(_processor() - begin)
+                    if not np.isfinite(whole["logit"][token] if full else one["logit"][0]):
+                        raise ValueError(f"llama.cpp does not allow token {i} of the document")
+                    before = _clock()
+                    llama.llama_sampler_accept(sampler, token)
+                    accepts[-1].append(_clock() - before)
+                    masks[-1].append(between - start)
+            finally:
+                llama.llama_sampler_free(sampler)
         return first, masks, accepts
 
     rows = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,8 +211,9 @@ def bench_recall(
             numbers, superseded, merged = tell(memory, stories)
         rows = {
             "cosine": _measure(asked, numbers, _cosine(stories, numbers, known, policy)),
-            "words (BM25)": _measure(asked, numbers, _words(folder, policy)),
         }
+        with closing(SceneStore(folder / STORE_NAME, read_only=True)) as store:
+            rows["words (BM25)"] = _measure(asked, numbers, _words(store, policy))
         for way, one in (ways if ways is not None else variants(policy)).items():
             progress(way.strip())
             with SceneMemory.open(folder, known, policy=one) as memory:
@@ -281,8 +283,7 @@ def _lines(one: Told) -> str:
     return f"{head}\n{one.text}\n{one.scene.response}"
 
 
-def _words(folder: Path, policy: Policy) -> Find:
-    store = SceneStore(folder / STORE_NAME, read_only=True)
+def _words(store: SceneStore, policy: Policy) -> Find:
     costs = {scene.id: estimate_tokens(note(scene)) for scene in store.select()}
 
     def find(question: Question) -> tuple[list[int], list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,6 @@ def calibrate(model: str | None, data: tuple[Path, ...], most: int, write: Path 
         good = balanced(_examples(bundle, data), most)
         name = str(bundle.model_info["name"])
         fitted = find(built_in(bundle.overlay), good, damaged(good), hearing_of(bundle), covering(embedder), _progress)
-    click.echo("", err=True)
     rows = [
         [
             f"{critic} {lang}",
@@ -117,5 +117,5 @@ def _examples(bundle: Bundle, data: tuple[Path, ...]) -> list[Example]:
 
 
 def _progress(done: int, of: int) -> None:
-    if done % 10 == 0 or done == of:
-        click.echo(f"\rreading {done} of {of} scenes", nl=False, err=True)
+    if sys.stderr.isatty():
+        click.echo(f"\rreading {done} of {of} scenes", nl=done == of, err=True)

@@ -18,7 +18,7 @@ from ltm_edge.cli.main import cli
 
 pytestmark = pytest.mark.needs_model
 
-SMALL = Case("small", "one word", 'root ::= "a word: " [a-z]+ "\\n  and its end\\n"', "a word: house\n  and its end\n")
+SMALL = Case("small", 'root ::= "a word: " [a-z]+ "\\n  and its end\\n"', "a word: house\n  and its end\n")
 
 
 @pytest.fixture
