@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from gguf_bytes import Gguf, array, chat_model, scalar, string, strings, u32
 
 from gguf_tools.errors import Unloadable
 from gguf_tools.loadable import check_loadable
 from gguf_tools.reader import read_gguf
 from gguf_tools.types import ValueType
+
+from .gguf_bytes import Gguf, array, chat_model, scalar, string, strings, u32
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1" / "golden-v1.gguf"
 
