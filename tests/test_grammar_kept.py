@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from test_grammar_template import NAMES, names_in, oracle, template
 
 from ltm_edge.grammar.template import document_head, goes_on, template_gbnf
 from ltm_edge.scene.record import Scene
 from ltm_edge.schemas.template import check_scene
 from tests.gbnf_oracle import Reader, Walker, to_regex
+from tests.test_grammar_template import NAMES, names_in, oracle, template
 
 DOCUMENTS = 30  # of each template
 
