@@ -506,6 +506,8 @@ class Session:
         settings = self._changed(self._settings, {key: value for key, value in overrides.items() if value is not None})
         pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
         text, cleaned = clean_request(pvq.text)
+        if not text.strip():
+            raise InputError("the request is empty without its control characters; write something")
         pvq = replace(pvq, text=text)
         lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
         if settings.form == "auto":
