@@ -18,7 +18,7 @@ from ltm_edge.loop.orientation import Lifted, Oriented, Pull
 from ltm_edge.loop.remembering import Remembering, Reminder
 from ltm_edge.loop.self_loop import Budget
 from ltm_edge.loop.turn_order import Evidence, TurnOrder
-from ltm_edge.scene.clean import clean_request
+from ltm_edge.scene.clean import clean_request, is_blank
 from ltm_edge.scene.compose import PromptComposer
 from ltm_edge.scene.form import wanted_form
 from ltm_edge.scene.language import detect_language
@@ -92,6 +92,8 @@ class TurnPlanner:
         loop = overlay.overlay.self_loop
         pvq = request if isinstance(request, Pvq) else Pvq.from_text(request)
         text, cleaned = clean_request(pvq.text)
+        if is_blank(text):
+            raise InputError("the request is empty without its control characters; write something")
         lang = settings.lang or detect_language(text, overlay.languages, overlay.languages[0])
         form = settings.form
         if form == "auto":

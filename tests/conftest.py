@@ -15,6 +15,7 @@ import pytest
 
 from ltm_edge.bundle import Bundle
 from ltm_edge.engine.model import LoadedModel
+from ltm_edge.paths import cache_dir
 from tests.overlays import PLAIN, overlay_folder
 
 # A machine that does other work must not fail a property for being slow.
@@ -59,6 +60,14 @@ def demo_path() -> Path:
     from ltm_edge.models import find_demo_model
 
     return find_demo_model().path
+
+
+@pytest.fixture(scope="session")
+def shared_cache() -> Path:
+    """The run's cache folder. A home with a link to it needn't make again what takes longer than an answer."""
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,13 @@ SECONDS = 300  # a machine that does other work writes a few tokens a second
 
 
 @pytest.fixture
+def home(home: Path, shared_cache: Path) -> Path:
+    home.mkdir()
+    (home / "cache").symlink_to(shared_cache, target_is_directory=True)
+    return home
+
+
+@pytest.fixture
 def short(plain_overlay: Path) -> Short:
     """Options of answers that are soon written."""
     return ("--overlay", str(plain_overlay), *SHORT)

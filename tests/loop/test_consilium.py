@@ -93,6 +93,12 @@ def test_an_embedder_that_fails_measures_nothing(embed: object) -> None:
     assert wills(drafts, EMBED(["salt"])[0], embed) == [0.0, 0.0]  # type: ignore[arg-type]
 
 
+def test_the_length_of_a_will_weighs_nothing() -> None:
+    will = EMBED(["salt water"])[0]
+    drafts = [draft(centre="salt water"), draft(centre="salt bread")]
+    assert wills(drafts, 2 * will, EMBED) == pytest.approx(wills(drafts, will, EMBED)) != [0.0, 0.0]
+
+
 def test_a_will_of_another_space_weighs_nothing() -> None:
     assert wills([draft("salt"), draft("bread")], np.ones(3, dtype=np.float32), EMBED) == [0.0, 0.0]
 

@@ -22,7 +22,8 @@ def _version(node: str) -> int:
 
 
 @pytest.mark.needs_model
-def test_the_client_in_javascript(tmp_path: Path):
+def test_the_client_in_javascript(tmp_path: Path, shared_cache: Path):
+    (tmp_path / "cache").symlink_to(shared_cache, target_is_directory=True)
     node = shutil.which("node")
     if node is None or _version(node) < 18:
         pytest.skip("node 18 or newer is not installed")

@@ -43,8 +43,10 @@ SCENE = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "cache").symlink_to(shared_cache, target_is_directory=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
