@@ -144,6 +144,7 @@ class AsyncStream:
         self._room = threading.Semaphore(self._AHEAD)
         self._unread = threading.Event()
         self._job: Future[Reply] | None = None
+        self._ended = False
 
     async def reply(self) -> Reply:
         """The reply, once it is written; partial where the loop was left early.
@@ -170,12 +171,13 @@ class AsyncStream:
     async def _iterate(self) -> AsyncGenerator[str, None]:
         job = self._job or self._begin()
         try:
-            while (piece := await self._pieces.get()) is not None:
+            while not self._ended and (piece := await self._pieces.get()) is not None:
                 self._room.release()
                 yield piece
         except (GeneratorExit, asyncio.CancelledError):
             await self.aclose()
             raise
+        self._ended = True
         if not job.cancelled() and (error := job.exception()) is not None:
             raise error
 

@@ -42,6 +42,7 @@ def test_a_stream_is_the_document_and_the_loop_stays_free(demo_bundle: Bundle):
         pieces = [piece async for piece in stream]
         reply = await stream.reply()
         assert len(pieces) > 10 and "".join(pieces) == reply.document
+        assert [piece async for piece in stream] == []  # each piece is given once
         assert beats > len(pieces)
         assert (await session.send("And then?", **SHORT)).document.startswith("scene:")
         assert len(session.session.history) == 2
