@@ -172,10 +172,12 @@ wheelhouse: env
 test-wheels:
 	@$(PYTHON) tools/try_wheels.py wheelhouse
 
-# The example program with a bundle inside, packed by PyInstaller and started with an empty path: build/frozen/.
+# The example program with a bundle inside, packed by PyInstaller and started with an empty path: build/frozen/. Made in an
+# environment of its own, with the wheels of wheelhouse/ where there are any: they are for other CPUs than this one, too.
 frozen: env $(DEMO)
-	@$(BIN)/python -m pip install --quiet pyinstaller
-	$(BIN)/python examples/frozen/build.py $(DEMO) build/frozen
+	@$(PYTHON) -m venv --clear build/frozen-env
+	build/frozen-env/bin/python -m pip install --quiet --find-links wheelhouse . pyinstaller
+	build/frozen-env/bin/python examples/frozen/build.py $(DEMO) build/frozen
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -182,6 +182,7 @@ class AsyncStream:
         self._room = threading.Semaphore(self._AHEAD)
         self._unread = threading.Event()
         self._job: _Job[Reply] | None = None
+        self._ended = False
 
     async def reply(self) -> Reply:
         """The reply, once it is written; partial where the loop was left early.
@@ -208,12 +209,13 @@ class AsyncStream:
     async def _iterate(self) -> AsyncGenerator[str, None]:
         job = self._job or self._begin()
         try:
-            while (piece := await self._pieces.get()) is not None:
+            while not self._ended and (piece := await self._pieces.get()) is not None:
                 self._room.release()
                 yield piece
         except (GeneratorExit, asyncio.CancelledError):
             await self.aclose()
             raise
+        self._ended = True
         if not job.future.cancelled() and (error := job.future.exception()) is not None:
             raise error
 

@@ -1,8 +1,9 @@
 """Pack app.py, ltm-edge, llama.cpp and a bundle into a folder that runs where there is no Python.
 
 Usage: python examples/frozen/build.py BUNDLE.gguf OUT      (needs: pip install pyinstaller)
-Run it in an environment that holds ltm-edge and nothing heavy: what can be imported may be packed. Then the program is
-started with an empty path, and its size, its start and its answer are printed.
+Run it in an environment that holds ltm-edge and nothing heavy: what can be imported may be packed. For other machines
+than this one let it hold the llama-cpp-python of `make wheelhouse`: one that pip compiles is for this CPU. Then the
+program is started with an empty path, and its size, its start and its answer are printed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 # What ltm-edge loads by name, and what stands beside its modules.
 COLLECT = (
     "--collect-submodules=ltm_edge",
@@ -47,7 +48,9 @@ def build(bundle: Path, out: Path) -> Path:
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--name=ltm-app", "--log-level=WARN"]
     command += [*COLLECT, *(f"--exclude-module={name}" for name in LEAVE_OUT)]
     command += [f"--distpath={out}", f"--workpath={out / 'work'}", f"--specpath={out / 'work'}", str(HERE / "app.py")]
-    subprocess.run(command, check=True)
+    out.mkdir(parents=True, exist_ok=True)
+    # Not where sources lie: what is installed is to be packed, not what stands in the folder.
+    subprocess.run(command, check=True, cwd=out)
     folder = out / "ltm-app"
     inside = folder / "_internal"
     shutil.copy2(bundle, inside / "bundle.gguf")
@@ -60,7 +63,7 @@ def build(bundle: Path, out: Path) -> Path:
 
 def main() -> None:
     """Pack, start, print."""
-    bundle, out = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    bundle, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     program = build(bundle, out)
     size = sum(path.stat().st_size for path in program.parent.rglob("*") if path.is_file() and not path.is_symlink())
     sys.stdout.write(f"{program.parent}: {size / 1e6:.0f} MB, {bundle.stat().st_size / 1e6:.0f} of them the bundle\n")

@@ -44,6 +44,7 @@ def test_a_stream_is_the_document_and_the_loop_stays_free(demo_bundle: Bundle):
         reply = await stream.reply()
         assert len(pieces) > 10 and "".join(pieces) == reply.document
         assert len(seen) > 3  # others had their turn while it was written
+        assert [piece async for piece in stream] == []  # each piece is given once
         assert (await session.send("And then?", **SHORT)).document.startswith("scene:")
         assert len(session.session.history) == 2
         task.cancel()
