@@ -181,24 +181,27 @@ class _Passes:
         )
 
     def _revision(self, seed: int, draft: Pass) -> None:
-        """The draft stands in the prompt and is to be kept; of the text that is copied from, a fifth is something else.
+        """The draft stands in the prompt, and what the model then writes is written once more with a text to copy from.
 
-        So four fifths of what is written can be copied, as in a revision that changes the rest.
+        Of that text a fifth is something else. So four fifths of what is written can be copied, as in a revision that
+        changes the rest, whether the model keeps to its draft or not.
         """
         prompt = self.again(draft.text)
         rng = np.random.default_rng(seed)
-        changed = draft.tokens.copy()
-        # A revision changes some places, not every fifth word: runs of four tokens.
-        for start in rng.permutation(np.arange(0, len(changed) - 4, 4))[: int(len(changed) * _CHANGED / 4)]:
-            changed[start : start + 4] = self.model.tokenize(" otherwise")[0]
-        done = []
-        for references in ((), (changed,)):
+        chain = replace(_CHAIN, seed=seed, temperature=0.0, repeat_penalty=1.0)
+        references: tuple[Tokens, ...] = ()
+        done: list[tuple[float, Pass]] = []
+        for _ in range(2):
             self.decoder.clear()
             self.decoder.commit(prompt[:-1])
-            chain = replace(_CHAIN, seed=seed, temperature=0.0, repeat_penalty=1.0)
             one = Order(prompt, self.limit, chain, self.gbnf, references)
             ms, (written,) = _timed(functools.partial(self.decoder.write_many, [one]))
             done.append((ms / max(len(written.tokens), 1), written))
+            changed = written.tokens.copy()
+            # A revision changes some places, not every fifth word: runs of four tokens.
+            for start in rng.permutation(np.arange(0, len(changed) - 4, 4))[: int(len(changed) * _CHANGED / 4)]:
+                changed[start : start + 4] = self.model.tokenize(" otherwise")[0]
+            references = (changed,)
         (fresh_ms, fresh), (ms, again) = done
         same = "the same text" if again.text == fresh.text else "another text"
         kept = f"{again.copied} copied of {again.proposed} proposed, {len(again.tokens)} in all, {same}"

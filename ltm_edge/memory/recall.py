@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -214,12 +215,12 @@ class Recaller:
         weights = self._weights(asking(query.text))
         vectors: list[Floats | None] = [None] * len(scenes)
         in_space = [-1] * len(scenes)
-        done: list[tuple[float, npt.NDArray[np.float32]] | None] = [None] * len(scenes)
+        done: list[tuple[float, list[float]] | None] = [None] * len(scenes)
         rows_of = {
             number: spaces.rows(space, [one.id for one in scenes]) if spaces is not None else {}
             for number, (space, _) in asked.items()
         }
-        groups: list[tuple[list[int], ResonanceQuery, dict[int, tuple[Floats, Floats, Floats]], int, int]] = []
+        groups: list[tuple[list[int], ResonanceQuery, dict[int, Floats], int, int]] = []
         left = set(range(len(scenes)))
         for number, (space, ours) in asked.items():
             mine = [i for i in sorted(left) if scenes[i].id in rows_of[number]]
@@ -233,13 +234,10 @@ class Recaller:
         for mine, ours, rows, dim, number in groups:
             if not mine:
                 continue
-            columns: list[Floats | None] = []
-            for column in range(3):
-                table = np.full((len(mine), dim), np.nan, dtype=np.float32)
-                for place, i in enumerate(mine):
-                    if scenes[i].id in rows:
-                        table[place] = rows[scenes[i].id][column]
-                columns.append(table)
+            if rows:
+                columns = np.ascontiguousarray(np.stack([rows[scenes[i].id] for i in mine], axis=1))
+            else:
+                columns = np.full((3, len(mine), dim), np.nan, dtype=np.float32)
             take = np.array(mine)
             total, parts = resonate(
                 ResonanceQuery(ours.meaning, ours.tension, ours.will, wanted_bits),
@@ -255,15 +253,15 @@ class Recaller:
                 half_life=policy.half_life_days * DAY / 1e6,
                 weights=weights,
             )
-            for place, i in enumerate(mine):
-                done[i] = (float(total[place]), parts[place])
+            for i, score, values in zip(mine, total.tolist(), parts.tolist(), strict=True):
+                done[i] = (score, values)
                 if scenes[i].id in rows:
                     vectors[i] = rows[scenes[i].id][0]
                     in_space[i] = number
         found = []
         for one, vector, where, scored in zip(scenes, vectors, in_space, done, strict=True):
             if scored is not None:
-                parts_of = {name: float(v) for name, v in zip(PARTS, scored[1], strict=True) if not np.isnan(v)}
+                parts_of = {name: v for name, v in zip(PARTS, scored[1], strict=True) if not math.isnan(v)}
                 found.append(_Found(one, scored[0], parts_of, vector, where))
         found.sort(key=lambda item: (-item.score, -item.scene.created, item.scene.id))
         return found

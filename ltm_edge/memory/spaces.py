@@ -304,10 +304,15 @@ class Spaces:
 
     # Rows.
 
-    def rows(self, space: Space, numbers: Iterable[int]) -> dict[int, tuple[Floats, Floats, Floats]]:
-        """Meaning, tension and centre of scenes of one space, float32 [dim] each, by id."""
-        found: dict[int, tuple[Floats, Floats, Floats]] = {}
+    def rows(self, space: Space, numbers: Iterable[int]) -> dict[int, Floats]:
+        """Meaning, tension and centre of scenes of one space, float32 [3, dim] each, by id.
+
+        Raises:
+            MemoryStoreError: a scene's vectors are not of the space's dimension.
+        """
+        found: dict[int, Floats] = {}
         wanted = list(numbers)
+        shape, size = (3, space.embedder.dim), 2 * space.embedder.dim
         for i in range(0, len(wanted), 500):
             part = wanted[i : i + 500]
             marks = ",".join("?" * len(part))
@@ -316,7 +321,12 @@ class Spaces:
                 f"WHERE space = ? AND length(meaning) > 0 AND scene IN ({marks})",
                 (space.number, *part),
             ):
-                found[scene] = (unpack(blobs[0]), unpack(blobs[1]), unpack(blobs[2]))
+                if set(map(len, blobs)) != {size}:
+                    raise MemoryStoreError(
+                        f"scene {scene}: its vectors have {[len(blob) // 2 for blob in blobs]} numbers, the embedder's "
+                        f"have {space.embedder.dim}; forget the scene or import an export"
+                    )
+                found[scene] = unpack(b"".join(blobs)).reshape(shape)
         return found
 
 
@@ -331,7 +341,7 @@ def pack(vector: Floats) -> bytes:
 
 
 def unpack(blob: bytes) -> Floats:
-    """A vector from the store, float32 [dim]; of length 1 but for the rounding of float16."""
+    """A vector (or several) from the store, float32 [dim]; of length 1 but for the rounding of float16."""
     return np.frombuffer(blob, dtype="<f2").astype(np.float32)
 
 

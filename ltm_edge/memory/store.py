@@ -387,7 +387,7 @@ def stored(row: Sequence[Any]) -> StoredScene:
         uid=uid,
         scene=_scene(number, record),
         text=text,
-        keys=tuple(json.loads(keys)),
+        keys=tuple(json.loads(keys)) if keys != _NO_KEYS else (),
         level=level,
         session=session,
         template=template,
@@ -403,10 +403,16 @@ def stored(row: Sequence[Any]) -> StoredScene:
     )
 
 
+_NO_KEYS = "[]"
+_read_json = json.JSONDecoder().raw_decode  # json.loads looks for blanks around it besides, which takes as long
+
+
 def _scene(number: int, record: str) -> Scene:
     """A stored record as a scene. It was checked when it was stored; a recall reads hundreds and can't check again."""
     try:
-        data = json.loads(record)
+        data, end = _read_json(record)
+        if end != len(record):
+            raise ValueError(f"something stands behind it at character {end}")
         return Scene(
             actors=tuple(pair for actor in data["actors"] for pair in actor.items()),
             tension=data["tension"],

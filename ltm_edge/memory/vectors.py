@@ -138,7 +138,7 @@ class Vectors:
         if spaces is None:
             return found
         for space in spaces.all:
-            for number, (meaning, _, _) in spaces.rows(space, wanted).items():
+            for number, (meaning, *_) in spaces.rows(space, wanted).items():
                 found.setdefault(number, meaning)
         return found
 
