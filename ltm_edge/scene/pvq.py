@@ -48,6 +48,8 @@ class Pvq:
         Raises:
             InputError: nothing but blanks, or too long.
         """
+        if not isinstance(text, str):
+            raise InputError(f"the request is a {type(text).__name__}; give text or a Pvq")
         if not text.strip():
             raise InputError("the request is empty; write something")
         if len(text) > MAX_TEXT_CHARS:
