@@ -146,6 +146,8 @@ class TurnPlanner:
             pull = remembering.pull(reminder)
         oriented = self.orienter.route(lifted, pull, settings.channels)
         pvq, notices = order.pvq, (*order.notices, *lifted.notices, *reminder.notices)
+        beside = template.notice.get(order.lang) or template.notice.get("en")
+        notices += (beside,) if beside else ()
         if overlay.pvq.infer == "model":
             pvq, said = self._inferring.infer(order.pvq, order.lang)
             notices += said

@@ -71,18 +71,23 @@ class EngineOptions:
         layers = self.gpu_layers
         if isinstance(layers, str) and layers.isdecimal():
             object.__setattr__(self, "gpu_layers", int(layers))
-        elif layers not in ("auto", "all") and (not isinstance(layers, int) or layers < 0):
-            raise InputError(f"gpu_layers: expected auto, all or a number of layers, found {layers!r}")
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise InputError(f"threads: expected 1 to 1024, found {self.threads}")
-        if self.ctx is not None and not 128 <= self.ctx <= 1 << 24:
-            raise InputError(f"ctx: expected 128 to {1 << 24} tokens, found {self.ctx}")
-        if self.flash_attn not in _FLASH_ATTN:
-            raise InputError(f"flash_attn: expected auto, on or off, found {self.flash_attn!r}")
-        if self.kv_type not in KV_TYPES:
-            raise InputError(f"kv_type: expected one of {', '.join(KV_TYPES)}, found {self.kv_type!r}")
+        elif not (layers in ("auto", "all") if isinstance(layers, str) else isinstance(layers, int) and layers >= 0):
+            raise InputError(f"gpu_layers: expected auto, all or a number of layers, found {_shown(layers)}")
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= 1024):
+            raise InputError(f"threads: expected 1 to 1024, found {_shown(self.threads)}")
+        if self.ctx is not None and not (isinstance(self.ctx, int) and 128 <= self.ctx <= 1 << 24):
+            raise InputError(f"ctx: expected 128 to {1 << 24} tokens, found {_shown(self.ctx)}")
+        if not isinstance(self.flash_attn, str) or self.flash_attn not in _FLASH_ATTN:
+            raise InputError(f"flash_attn: expected auto, on or off, found {_shown(self.flash_attn)}")
+        if not isinstance(self.kv_type, str) or self.kv_type not in KV_TYPES:
+            raise InputError(f"kv_type: expected one of {', '.join(KV_TYPES)}, found {_shown(self.kv_type)}")
 
     @property
     def flash_attn_code(self) -> int:
         """llama.cpp's number for :attr:`flash_attn`."""
         return _FLASH_ATTN[self.flash_attn]
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}…"

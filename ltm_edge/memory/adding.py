@@ -49,10 +49,12 @@ class NewScene:
         Raises:
             InputError, SchemaError: the scene, the text, the score or a name isn't one.
         """
+        if not isinstance(scene, Scene):
+            raise InputError(f"expected a Scene, found a {type(scene).__name__}")
         new = NewScene(Scene.from_dict(scene.to_dict()), clean_request(text)[0], **rest)  # type: ignore[arg-type]
         for name in ("session", "template", "phase", "provenance"):
             _check_name(name, getattr(new, name) or "")
-        if new.score is not None and not 0 <= new.score <= 1:
+        if new.score is not None and not (isinstance(new.score, (int, float)) and 0 <= new.score <= 1):
             raise InputError(f"score {new.score!r}: expected a number from 0 to 1")
         return new
 

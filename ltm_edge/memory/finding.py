@@ -40,6 +40,8 @@ def recall_scenes(
     text, _ = clean_request(pvq.text)
     if not text.strip():
         return []
+    if will is not None and not isinstance(will, str):
+        raise InputError(f"will: expected text, found a {type(will).__name__}")
     tension = pvq.scene.get("tension")
     ask = Query(
         text=text,
@@ -103,8 +105,10 @@ def find_scene(store: SceneStore, reference: int | str) -> StoredScene | None:
     """A scene by its id, its uid or the beginning of its uid (six digits at least).
 
     Raises:
-        InputError: several scenes' uids begin so.
+        InputError: several scenes' uids begin so, or it is neither number nor text.
     """
+    if not isinstance(reference, (int, str)):
+        raise InputError(f"a scene is named by its id or uid, found a {type(reference).__name__}")
     if isinstance(reference, int) or reference.isdecimal():
         found = store.get(int(reference)) if abs(int(reference)) < 2**63 else None
         if found is not None or isinstance(reference, int) or len(reference) < 6:

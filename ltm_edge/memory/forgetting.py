@@ -37,8 +37,8 @@ def matching(store: SceneStore, query: str | None, before: int | None, session: 
     Raises:
         InputError: the query is empty.
     """
-    if query is not None and not query.strip():
-        raise InputError("forget: the query is empty")
+    if query is not None and not (isinstance(query, str) and query.strip()):
+        raise InputError("forget: the query is empty or no text")
     clauses: list[str] = ["1"]
     values: list[Any] = []
     if before is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import operator
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltm_edge.errors import LtmError, MemoryStoreError
+from ltm_edge.errors import InputError, LtmError, MemoryStoreError
 from ltm_edge.memory.database import Database
 from ltm_edge.memory.records import SCENE, Link, StoredScene
 from ltm_edge.memory.words import WORDS_VERSION, index_text
@@ -138,7 +139,7 @@ class SceneStore:
 
     def get_many(self, numbers: Iterable[int]) -> list[StoredScene]:
         """Scenes by their ids, in the order asked for; unknown ids are left out."""
-        wanted = list(dict.fromkeys(int(number) for number in numbers))
+        wanted = list(dict.fromkeys(_id(number) for number in numbers))
         found: dict[int, StoredScene] = {}
         for i in range(0, len(wanted), _VARIABLES):
             part = wanted[i : i + _VARIABLES]
@@ -366,6 +367,16 @@ class SceneStore:
         if indexed != scenes:
             problems.append(f"the full-text index has {indexed} scenes, the store {scenes}")
         return problems
+
+
+def _id(number: object) -> int:
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"a scene's id is a whole number, found {number!r}") from None
+    if not -(1 << 63) <= whole < 1 << 63:
+        raise InputError(f"no scene has an id of {whole.bit_length()} bits")
+    return whole
 
 
 def _indexed(text: str, scene: Scene, keys: Sequence[str], echo: bool) -> tuple[str, str, str, str]:

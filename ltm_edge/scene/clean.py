@@ -42,8 +42,10 @@ def clean_request(text: str) -> tuple[str, tuple[str, ...]]:
     text. Lone surrogates become U+FFFD, all line breaks ``\\n``, letters with marks apart one letter.
 
     Raises:
-        InputError: over 1 000 000 bytes of UTF-8.
+        InputError: over 1 000 000 bytes of UTF-8, or no text.
     """
+    if not isinstance(text, str):
+        raise InputError(f"expected text, found a {type(text).__name__}")
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_REQUEST_BYTES:
         raise InputError(f"the request has {size} bytes; at most {MAX_REQUEST_BYTES}; shorten it or send it in parts")

@@ -49,6 +49,8 @@ class Pvq:
         Raises:
             InputError: nothing in it can be seen, or too long.
         """
+        if not isinstance(text, str):
+            raise InputError(f"the request is a {type(text).__name__}; give text or a Pvq")
         if is_blank(text):
             raise InputError("the request is empty; write something")
         if len(text) > MAX_TEXT_CHARS:

@@ -175,6 +175,7 @@ class _File:
     examples: Any = None
     anchors: LangTexts = field(default_factory=dict)
     directive: LangText = field(default_factory=dict)
+    notice: LangText = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,7 @@ class Template:
         examples: few-shot pairs by language.
         anchors: short texts typical of requests it is for, by language.
         directive: how to write this kind of scene, by language.
+        notice: what is shown beside every answer of this kind, whatever the model writes, by language.
     """
 
     name: str
@@ -200,6 +202,7 @@ class Template:
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     anchors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     directive: Mapping[str, str] = field(default_factory=dict)
+    notice: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -420,6 +423,7 @@ def parse_template(text: str | bytes, where: str = "<string>") -> Template:
         examples=examples,
         anchors=dict(file.anchors),
         directive=dict(file.directive),
+        notice=dict(file.notice),
     )
     for lang, items in examples.items():
         for i, example in enumerate(items):

@@ -220,3 +220,9 @@ def test_everyday_requests_find_a_fitting_template() -> None:
 @pytest.mark.parametrize("text", DANGER)
 def test_dangerous_requests_reach_the_refusal(text: str) -> None:
     assert choice(text) == "refusal"
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_refusals_name_people_who_can_help(overlay: OverlaySet, lang: str) -> None:
+    assert "112" in overlay.templates["refusal"].notice[lang]
+    assert detect_language(overlay.templates["refusal"].notice[lang], LANGUAGES) == lang
