@@ -102,9 +102,7 @@ class RemarkWords:
             "recursia": "it went in circles",
         }
     )
-    revised: Annotated[Phrase, AfterValidator(_with_items)] = (
-        "I wrote this again, since of the first draft I found: {items}."
-    )
+    revised: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}, and wrote it again."
     kept: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}, but could not write it better."
     stood: Text = "The critics let the first draft stand."
     noted: Annotated[Phrase, AfterValidator(_with_items)] = "I found that {items}."
