@@ -146,15 +146,13 @@ class TurnPlanner:
             pull = remembering.pull(reminder)
         oriented = self.orienter.route(lifted, pull, settings.channels)
         pvq, notices = order.pvq, (*order.notices, *lifted.notices, *reminder.notices)
-        beside = template.notice.get(order.lang) or template.notice.get("en")
-        notices += (beside,) if beside else ()
         if overlay.pvq.infer == "model":
             pvq, said = self._inferring.infer(order.pvq, order.lang)
             notices += said
         inputs = overlay.routing.inputs or settings.channels is not None
         directives = oriented.directives(self._bundle.field) if inputs else []
         entropy = oriented.routing.entropy if oriented.routing is not None else None
-        why = convened(overlay.consilium, entropy, settings.council)
+        why = "" if template.answer else convened(overlay.consilium, entropy, settings.council)
         if why and len(self._bundle.field.channels) < 2:
             why, notices = "", (*notices, "no consilium is held: it takes two channels, and the field has fewer")
         mixable = {key: getattr(order.sampling, key) for key in _MIXED if key not in own}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ltm_edge.bundle import Bundle
-from ltm_edge.errors import ContextFull, EngineError, InputError, ModelError
+from ltm_edge.errors import ContextFull, EngineError, InputError, ModelError, SchemaError
 from ltm_edge.explain import explain
 from ltm_edge.loop.events import Replaced, Stage
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
 from ltm_edge.scene_memory import SceneMemory
+from ltm_edge.schemas.template import parse_template
 from ltm_edge.session import Session
 from ltm_edge.turn import Turn
 from tests.loop.talking import QUIET, SHORT, Hashed, Heard, Says, field_of, kinds, variant, with_critics
@@ -438,14 +440,26 @@ def test_the_packaged_loop_with_everything_on(thinking_bundle: Bundle, tmp_path:
         assert words in said, words
 
 
-@pytest.mark.parametrize(
-    ("template", "request_", "number"),
-    [("refusal", "Я не хочу жить.", "позвоните 112"), ("brief", "Hi", "")],
-)
-def test_what_a_template_has_to_say_stands_beside_its_answers(
-    quick_bundle: Bundle, bundle: Bundle, template: str, request_: str, number: str
+@pytest.mark.parametrize(("request_", "lang"), [("I want to kill myself tonight.", "en"), ("Я не хочу жить.", "ru")])
+def test_where_somebody_may_be_in_danger_the_template_speaks_and_not_the_model(
+    thinking_bundle: Bundle, request_: str, lang: str
 ) -> None:
-    owner = quick_bundle if number else bundle
-    with owner.session(template=template, sampling={"max_tokens": 110, "seed": 1, "budget": 0.001}) as session:
-        notices = session.send(request_).trace["notices"]
-    assert any(number in notice for notice in notices) if number else notices == []
+    answer = thinking_bundle.templates["refusal"].answer[lang]
+    shown: list[str] = []
+    events: list[object] = []
+    with thinking_bundle.session(sampling={"max_tokens": 200, "seed": 3}) as session:
+        reply = session.send(request_, on_token=shown.append, on_event=events.append)
+        assert reply.trace["template"]["name"] == "refusal" and not reply.partial
+        assert reply.text == reply.scene.response == answer and "112" in answer
+        assert "".join(shown) == reply.document == session.history[-1].document
+        assert Scene.from_yaml(reply.document).response == answer
+        assert not [event for event in events if isinstance(event, Replaced)]
+        assert session.send("And then?", template="hearth").scene.response != answer
+        stopped = session.send(request_, on_token=shown.append, on_event=lambda event: session.cancel())
+        assert stopped.partial and stopped.text == answer and stopped.document == ""
+
+
+def test_an_answer_of_a_template_that_breaks_its_own_bounds_is_refused() -> None:
+    text = (resources.files("ltm_edge") / "overlay" / "scene_templates" / "refusal.yaml").read_text("utf-8")
+    with pytest.raises(SchemaError, match=r"answer\.en.*2[0-9]{2} characters"):
+        parse_template(text.replace("  en: |\n    This", "  en: |\n    " + "x" * 210 + " This"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ltm_edge.loop.critics.panel import CriticPanel
@@ -118,7 +118,9 @@ class TurnLoop:
             return "cancelled" if stopped() else "budget" if not passes.affordable() else ""
 
         limits = self._overlay
-        loop = SelfLoop(limits.self_loop, limits.critics.recursia.max_depth).run(first, passes.revise, halted)
+        # What the template says itself isn't written again.
+        bounds = replace(limits.self_loop, enabled=False) if template.answer else limits.self_loop
+        loop = SelfLoop(bounds, limits.critics.recursia.max_depth).run(first, passes.revise, halted)
         best = loop.best.draft
         cancelled = loop.cancelled
         refused = None if cancelled else self._refusal(loop, order, template)
@@ -143,7 +145,7 @@ class TurnLoop:
     def _refusal(self, loop: LoopResult, order: TurnOrder, template: Template) -> Verdict | None:
         """The verdict by which even the best draft is too far from an answer."""
         limits = self._overlay.critics.obstructio
-        if not limits.enabled or not self._overlay.self_loop.enabled or template.name == "refusal":
+        if not limits.enabled or not self._overlay.self_loop.enabled or template.name == "refusal" or template.answer:
             return None
         for verdict in loop.best.judged.verdicts:
             if verdict.critic == "obstructio" and verdict.score < limits.refuse_below:

@@ -175,7 +175,7 @@ class _File:
     examples: Any = None
     anchors: LangTexts = field(default_factory=dict)
     directive: LangText = field(default_factory=dict)
-    notice: LangText = field(default_factory=dict)
+    answer: LangText = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Template:
         examples: few-shot pairs by language.
         anchors: short texts typical of requests it is for, by language.
         directive: how to write this kind of scene, by language.
-        notice: what is shown beside every answer of this kind, whatever the model writes, by language.
+        answer: what stands in the response in place of all that the model would write there, by language.
     """
 
     name: str
@@ -202,7 +202,7 @@ class Template:
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     anchors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     directive: Mapping[str, str] = field(default_factory=dict)
-    notice: Mapping[str, str] = field(default_factory=dict)
+    answer: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -423,8 +423,13 @@ def parse_template(text: str | bytes, where: str = "<string>") -> Template:
         examples=examples,
         anchors=dict(file.anchors),
         directive=dict(file.directive),
-        notice=dict(file.notice),
+        answer={lang: text.strip() for lang, text in file.answer.items()},
     )
+    spec = template.fields["response"]
+    for lang, answer in template.answer.items():
+        bad = _block_problem(answer, spec) if isinstance(spec, BlockSpec) else _text_problem(answer, spec.max_chars)
+        if bad:
+            problems.append(document.problem(("answer", lang), bad))
     for lang, items in examples.items():
         for i, example in enumerate(items):
             base: tuple[str | int, ...] = ("examples", lang, i, "scene")
