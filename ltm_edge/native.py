@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from ltm_edge.native_check import check_build, check_cpu, check_release
+from ltm_edge.native_check import check_back_end, check_build, check_cpu, check_release
 
 LLAMA_CPP_PYTHON = "0.3.36"
 """The release of llama-cpp-python that the extension is built against."""
@@ -104,6 +104,7 @@ def core() -> ModuleType:
     check_cpu(module, folder, LLAMA_CPP_PYTHON)
     module.load_backends(str(folder))
     module.ensure_backend()
+    check_back_end(module, folder, LLAMA_CPP_PYTHON)
     return module
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["check_build", "check_cpu", "check_release", "found_release", "missing_instructions"]
+__all__ = ["check_back_end", "check_build", "check_cpu", "check_release", "found_release", "missing_instructions"]
 
 # Instructions that llama.cpp may be built with and says so, `ggml_cpu_has_…`. ltm-edge asks the CPU for the same.
 INSTRUCTIONS = ("sse3", "ssse3", "avx", "avx2", "bmi2", "fma", "avx512", "avx512_vbmi", "avx512_vnni", "avx512_bf16")
@@ -82,6 +82,19 @@ def check_cpu(core: ModuleType, folder: Path, wanted: str) -> None:
         raise ImportError(
             f"{folder}: built for CPUs with {', '.join(missing)}, which this one doesn't have; build it here: "
             f"pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={wanted}"
+        )
+
+
+def check_back_end(core: ModuleType, folder: Path, wanted: str) -> None:
+    """Look whether llama.cpp has loaded a back end: where they are files of their own, none may be there that fits.
+
+    Raises:
+        ImportError: it has none.
+    """
+    if not core.system_info().strip():
+        raise ImportError(
+            f"{folder}: llama.cpp has no back end there that runs on this CPU (files named ggml-cpu): "
+            f"pip install --force-reinstall llama-cpp-python=={wanted}"
         )
 
 

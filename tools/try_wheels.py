@@ -126,7 +126,7 @@ def main(wheelhouse: Path) -> None:
         here.run("python", "-c", OLD_BUNDLE, str(GOLDEN))
         if plainest_only(here.binaries):
             here.run("python", "-c", MAPS)
-            here.run("ltm-edge", "run", "--text", ASK, "--form", "yaml", "--seed", "1", "--max-tokens", "120")
+            here.run("ltm-edge", "run", "--text", ASK, "--form", "yaml", "--seed", "1", "--max-tokens", "60")
     sys.stdout.write("wheels: ok\n")
 
 

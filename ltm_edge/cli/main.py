@@ -126,6 +126,8 @@ def _failed(error: Exception) -> int:
             console.error(str(problem))
     elif isinstance(error, LtmError):
         console.error(str(error) or type(error).__name__)
+    elif type(error) is ImportError:  # the extension or llama.cpp isn't the right one, and the message says what to do
+        console.error(str(error))
     elif isinstance(error, MemoryError):
         console.error("out of memory; a smaller model, --ctx or --kv-type q8_0 need less")
     elif isinstance(error, OSError):

@@ -90,6 +90,8 @@ def _message(error: BaseException) -> str:
         return " ".join(f"{listed}; and {more} more".split() if more > 0 else listed.split())
     if isinstance(error, errors.LtmError):
         return " ".join(str(error).split()) or type(error).__name__
+    if type(error) is ImportError:  # the extension or llama.cpp isn't the right one, and the message says what to do
+        return " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return "out of memory; a smaller model, a smaller ctx or kv_type q8_0 need less"
     if isinstance(error, OSError):

@@ -110,6 +110,7 @@ def test_debug_shows_the_traceback(invoke: Invoke, bundle: FakeBundle) -> None:
         (KeyboardInterrupt(), 130, ""),
         (PermissionError(13, "Permission denied", "a.txt"), 1, "error: a.txt: Permission denied"),
         (ValueError("odd"), 1, "error: ValueError: odd (a defect of ltm-edge; --debug shows where)"),
+        (ImportError("llama.cpp is another: pip install it"), 1, "error: llama.cpp is another: pip install it"),
         (MemoryError(), 1, "error: out of memory"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],

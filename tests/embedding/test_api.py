@@ -20,7 +20,11 @@ import pytest
 import ltm_edge
 from ltm_edge import AsyncSession, Bundle, Session
 from ltm_edge.errors import SessionBusy
+<<<<<<< HEAD
 from tests.overlays import PLAIN, overlay_folder
+=======
+from ltm_edge.loop.idle import IdleWork
+>>>>>>> wt-apps9
 from tools import api_docs
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +172,25 @@ def test_in_a_thread_pool_a_session_is_used_by_one_thread_at_a_time(demo_bundle:
             go_on.set()
         assert running.result().document
         assert len(session.history) == 5
+
+
+@pytest.mark.needs_model
+def test_what_a_session_calls_can_t_wait_for_it(demo_bundle: Bundle):
+    with demo_bundle.session() as session:
+        for closes in (session.close, demo_bundle.close):
+            with pytest.raises(SessionBusy, match="afterwards"):
+                session.send(ASK, on_token=lambda _, closes=closes: closes(), seed=1, max_tokens=60)
+        assert [turn.partial for turn in session.history] == [True, True]
+        cancelled = session.send(ASK, on_token=lambda _: session.cancel(), seed=1, max_tokens=60)
+        assert cancelled.stop == "cancelled"
+        assert session.send(ASK, seed=1, max_tokens=60).document
+
+
+def test_work_between_two_turns_that_fails_is_logged_and_nothing_is_printed(caplog, capfd):
+    idle = IdleWork()
+    idle.start(lambda: {}["nothing"])
+    idle.wait()
+    assert capfd.readouterr() == ("", "") and "KeyError" in caplog.text
 
 
 @pytest.mark.needs_model

@@ -14,7 +14,14 @@ from types import SimpleNamespace
 import pytest
 
 from ltm_edge.native import LLAMA_CPP_PYTHON, core, llama_lib_folder
-from ltm_edge.native_check import check_build, check_cpu, check_release, found_release, missing_instructions
+from ltm_edge.native_check import (
+    check_back_end,
+    check_build,
+    check_cpu,
+    check_release,
+    found_release,
+    missing_instructions,
+)
 
 ROOT = Path(__file__).parents[2]
 INSTALL = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
@@ -109,6 +116,12 @@ def test_each_library_is_loaded_once():
     loaded = set(re.findall(r"/(lib(?:llama|ggml)[^/\s]*)$", done.stdout, re.MULTILINE))
     names = [name.partition(".so")[0] for name in loaded]
     assert "libllama" in names and len(names) == len(set(names)), loaded
+
+
+def test_no_back_end_for_this_cpu():
+    check_back_end(core(), folder(), LLAMA_CPP_PYTHON)
+    with pytest.raises(ImportError, match=r"no back end .* pip install"):
+        check_back_end(SimpleNamespace(system_info=lambda: " "), folder(), LLAMA_CPP_PYTHON)
 
 
 def test_missing_instructions():

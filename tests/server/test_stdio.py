@@ -82,6 +82,7 @@ def test_every_class_of_error_has_a_code_of_its_own():
 
     assert error_object(NewKind("x"))["code"] == CODES["ModelError"]
     assert error_object(KeyError("x"))["code"] == CODES["InternalError"]
+    assert error_object(ImportError("pip install it"))["message"] == "pip install it"
 
 
 def test_an_answer_streams_and_is_the_document(client: Client):
