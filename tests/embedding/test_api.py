@@ -20,11 +20,8 @@ import pytest
 import ltm_edge
 from ltm_edge import AsyncSession, Bundle, Session
 from ltm_edge.errors import SessionBusy
-<<<<<<< HEAD
-from tests.overlays import PLAIN, overlay_folder
-=======
 from ltm_edge.loop.idle import IdleWork
->>>>>>> wt-apps9
+from tests.overlays import PLAIN, overlay_folder
 from tools import api_docs
 
 ROOT = Path(__file__).parents[2]
