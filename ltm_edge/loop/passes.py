@@ -183,7 +183,8 @@ class Passes:
     def revise(self, last: JudgedDraft) -> JudgedDraft | None:
         """The draft again with the critics' questions: what stands is kept, and the rest of its response written anew.
 
-        What that says again is copied from the draft; None if the budget or the context doesn't hold it.
+        Where none of it stands, what the model says again is copied from the draft. None if the budget or the context
+        doesn't hold a revision.
         """
         order, lang = self._order, self._order.lang
         base, manner = self._base(last.draft)
@@ -211,7 +212,9 @@ class Passes:
             max_tokens=room,
             sampling=replace(sampling, seed=(sampling.seed + len(self._drafts)) % _SEEDS),
             head=head,
-            references=(last.draft.done.tokens,),
+            # What stands needn't be proposed, and what doesn't is seldom written again: a guess would cost more than it
+            # saves.
+            references=() if kept else (last.draft.done.tokens,),
         )
         self._tell(Stage("revise", last.judged.against))
         try:

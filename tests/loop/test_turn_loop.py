@@ -218,6 +218,7 @@ def test_what_all_critics_let_stand_of_the_response_is_kept(stands: tuple[int, .
     names = SET.archetype_names()["en"]
     assert revision.gbnf == template_gbnf(TEMPLATE, names, document_head(TOLD, opening))
     assert outcome.document == AGAIN and outcome.trace["passes"][1].get("kept", 0) == kept
+    assert len(revision.references) == (0 if kept else 1)  # what stands is there already
     assert [one["stands"] for one in outcome.trace["loop"]["judged"][0]["verdicts"]] == list(stands)
 
 
