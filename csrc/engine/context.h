@@ -196,7 +196,10 @@ class Context {
     [[nodiscard]] bool stopping();
 
     struct Free {
-        void operator()(llama_context* context) const noexcept { llama_free(context); }
+        void operator()(llama_context* context) const noexcept {
+            const LogScope scope;
+            llama_free(context);
+        }
     };
     std::shared_ptr<Model> model_;
     std::unique_ptr<llama_context, Free> context_;

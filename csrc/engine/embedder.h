@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/backend.h"
 #include "engine/model.h"
 
 namespace ltm {
@@ -69,7 +70,10 @@ class Embedder {
     [[nodiscard]] bool stopping();
 
     struct Free {
-        void operator()(llama_context* context) const noexcept { llama_free(context); }
+        void operator()(llama_context* context) const noexcept {
+            const LogScope scope;
+            llama_free(context);
+        }
     };
     std::shared_ptr<Model> model_;
     std::unique_ptr<llama_context, Free> context_;
