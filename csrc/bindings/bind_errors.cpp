@@ -1,6 +1,9 @@
 // The one place where native error codes become Python classes.
 #include <pybind11/pybind11.h>
 
+#include <stdexcept>
+#include <string>
+
 #include "bindings/bindings.h"
 #include "support/error.h"
 
@@ -44,6 +47,12 @@ void register_errors(py::module_&) {
             const py::object message = py::reinterpret_steal<py::object>(
                 PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace"));
             PyErr_SetObject(type.ptr(), message.ptr());
+        } catch (const std::out_of_range& error) {
+            // llama.cpp looks up what a vocabulary should have, such as tokens of single bytes, without a check. An
+            // IndexError would look like one of the caller's own.
+            const py::object type = py::module_::import("ltm_edge.errors").attr("EngineError");
+            const std::string text = std::string("llama.cpp misses something in this model: ") + error.what();
+            PyErr_SetString(type.ptr(), text.c_str());
         }
     });
 }
