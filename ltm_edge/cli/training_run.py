@@ -34,7 +34,7 @@ RUN_LOG = "log.json"
 CURVES = "curves.svg"
 GATES_LOG = "gates.json"
 GATE_STEPS = 8  # of each of the two times that a channel's scenes are gone through
-GATE_SCENES = 32
+GATE_SCENES = 24  # for measuring; create and hold
 
 
 @dataclass
@@ -147,7 +147,8 @@ class TrainingRun:
                 continue
             batches = self.course.gate_batches(self.vocabulary, phase, steps or GATE_STEPS)
             learned = learn_gates(net, batches)
-            found[channel], share = weighed(net, learned, self.course.phase_rows(self.vocabulary, "validation", phase))
+            unseen = self.course.phase_rows(self.vocabulary, "validation", phase, limit=GATE_SCENES)
+            found[channel], share = weighed(net, learned, unseen)
             with gated(net, found[channel]):
                 after = measure(net, held_out).phases
             losses = {name: [round(plain[name].mean, 4), round(after[name].mean, 4)] for name in sorted(after)}

@@ -177,10 +177,13 @@ class Course:
         """The same, packed."""
         return pack(self.examples(vocabulary, part, tasks, limit=limit), ROW_TOKENS)
 
-    def phase_rows(self, vocabulary: Vocabulary, part: str, phase: str) -> list[Row]:
-        """Create and hold of a part's scenes of one phase, packed."""
+    def phase_rows(self, vocabulary: Vocabulary, part: str, phase: str, *, limit: int) -> list[Row]:
+        """Create and hold of a part's scenes of one phase, evenly over them, packed; at most ``limit`` examples."""
         made = self.examples(vocabulary, part, ("create", "hold"))
-        return pack([example for example in made if example.phase == phase], ROW_TOKENS)
+        mine = [example for example in made if example.phase == phase]
+        if len(mine) > limit:
+            mine = [mine[number * len(mine) // limit] for number in range(limit)]
+        return pack(mine, ROW_TOKENS)
 
     def gate_batches(self, vocabulary: Vocabulary, phase: str, count: int, size: int = 6) -> list[list[Row]]:
         """Batches of a phase's training scenes, at most ``count`` of ``size`` scenes each.
