@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Acceptance:
         plan: Plan,
         settings: Settings,
         tell: OnEvent,
+        stopped: Callable[[], bool],
         *,
         replaced: Turn | None,
         session: str | None,
@@ -63,10 +65,18 @@ class Acceptance:
             plan: what was settled before it.
             settings: of the turn, with its seed.
             tell: hears which part begins, and of a refusal that takes the answer's place.
+            stopped: whether someone stopped the turn; then nothing is stored, and the answer counts as partial.
             replaced: the turn that is answered again; None: a new one.
             session: its name; None: it has none.
             remembered_as: what memory knows it as.
         """
+        storing = _stores(plan, outcome, settings, replaced)
+        if storing:
+            tell(Stage("store"))
+        if stopped() and not outcome.partial:
+            outcome = replace(outcome, scene=None, partial=True, stop="cancelled", refused=None)
+            outcome.trace["loop"]["why"] = "cancelled"
+            storing = False
         order, template = plan.order, plan.template
         phrases = self._bundle.overlay_set.prompts.of(order.lang)
         scene, document, form, known = outcome.scene, outcome.document, settings.form, outcome.known
@@ -93,11 +103,12 @@ class Acceptance:
             trace.setdefault("routing", {})["manner"] = outcome.manner
         stored = False
         if plan.remembering is not None:
-            stored = _remember(plan, outcome, settings, tell, replaced, remembered_as)
+            stored = _remember(plan, outcome, storing, replaced, remembered_as)
         if plan.asked != order.pvq:
             trace["asked"] = plan.asked.to_dict()
         trace["refused"] = outcome.refused.to_trace() if outcome.refused is not None else None
-        said = remark(outcome.loop, phrases, self._bundle.overlay.response.self_commentary)
+        wanted = "never" if outcome.partial else self._bundle.overlay.response.self_commentary
+        said = remark(outcome.loop, phrases, wanted)
         trace["remark"] = said
         trace["settings"] = settings.to_dict()
         trace["model"] = self._bundle.model_info["name"]
@@ -143,9 +154,14 @@ def _turn(plan: Plan, document: str, text: str, trace: dict[str, Any], *, partia
     )
 
 
-def _remember(
-    plan: Plan, outcome: Outcome, settings: Settings, tell: OnEvent, replaced: Turn | None, session: str
-) -> bool:
+def _stores(plan: Plan, outcome: Outcome, settings: Settings, replaced: Turn | None) -> bool:
+    """Whether memory changes by the turn: its scene goes in, or the one that a refusal takes the place of goes."""
+    if plan.remembering is None or settings.memory != "on" or outcome.scene is None:
+        return False
+    return outcome.refused is None or replaced is not None
+
+
+def _remember(plan: Plan, outcome: Outcome, storing: bool, replaced: Turn | None, session: str) -> bool:
     """Store the turn's scene, and put into its trace what memory did; whether it is stored."""
     reminder, remembering = plan.reminder, plan.remembering
     assert remembering is not None
@@ -153,11 +169,9 @@ def _remember(
         left = {"recalled": [], "text": "", "tokens": 0}
         reminder = replace(reminder, text="", recalled=(), trace={**reminder.trace, **left})
     memory, notices = reminder.trace, ()  # type: tuple[dict[str, Any], tuple[str, ...]]
-    if outcome.refused is not None and replaced is not None and settings.memory == "on":
-        tell(Stage("store"))
+    if storing and outcome.refused is not None and replaced is not None:
         notices = remembering.drop(replaced)  # the answer that the refusal takes the place of
-    elif outcome.scene is not None and outcome.refused is None and settings.memory == "on":
-        tell(Stage("store"))
+    elif storing and outcome.scene is not None:
         judged = outcome.loop.best.judged
         memory, notices = remembering.store(
             reminder,

@@ -408,6 +408,7 @@ class Session:
                     plan,
                     settings,
                     tell,
+                    self._cancelled.is_set,
                     replaced=self._history[-1] if replaces_last else None,
                     session=self.name,
                     remembered_as=self._memory_name(),

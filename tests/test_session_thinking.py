@@ -90,12 +90,12 @@ def begun(quick_bundle: Bundle) -> Turn:
         return session.history[0]
 
 
-@pytest.mark.parametrize("stage", ["recall", "draft", "piece", "council", "critics", "revise"])
+@pytest.mark.parametrize("stage", ["recall", "draft", "piece", "council", "critics", "revise", "store"])
 def test_cancelling_at_any_stage_leaves_memory_and_field_as_they_were(
     bundle: Bundle, memory: SceneMemory, begun: Turn, stage: str
 ) -> None:
     with talk(bundle, memory=memory, history=[begun]) as session:
-        with_critics(session, Says(0.9) if stage == "critics" else Says(0.2))
+        with_critics(session, Says(0.9) if stage in ("critics", "store") else Says(0.2))
         before, field = state(memory), of(session)
         assert field["goal"] == "grow beans" and "meaning" in field
         heard = Heard()
@@ -118,7 +118,7 @@ def test_cancelling_at_any_stage_leaves_memory_and_field_as_they_were(
         assert field_of(reply.trace) == field == of(session)
         assert [turn.partial for turn in session.history] == [False, True]
         assert session.history[-1].document == reply.document == heard.streamed
-        assert ("response:" in reply.document) == (stage in ("critics", "revise"))  # else it stops at once
+        assert ("response:" in reply.document) == (stage in ("critics", "revise", "store"))  # else it stops at once
         json.dumps(reply.trace, allow_nan=False)
         # The session goes on, from the field as it was.
         with_critics(session, Says(0.9))

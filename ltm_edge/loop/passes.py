@@ -200,10 +200,11 @@ class Passes:
         except ContextFull:
             self._notices.append("the context has no room for the critics' questions: no revision was written")
             return None
-        kept, head = self._standing(last.draft, min((verdict.stands for verdict in against), default=0))
         room = order.budget.room(order.max_tokens)
-        if room < len(self._decoder.vocabulary.tokenize(head)) + _LEAST_RESPONSE:
+        found = self._standing(last.draft, min((verdict.stands for verdict in against), default=0), room)
+        if found is None:
             return None
+        kept, head = found
         sampling = self._sampling_of(last.draft)
         one = self._decoder.order(
             prompt,
@@ -225,16 +226,21 @@ class Passes:
         self._tell_critics([draft])
         return self._judged(draft)
 
-    def _standing(self, draft: Draft, most: int) -> tuple[int, str]:
-        """Sentences of a draft's response that are kept, ``most`` at most, and its document up to where they end."""
+    def _standing(self, draft: Draft, most: int, room: int) -> tuple[int, str] | None:
+        """Sentences of a draft's response that are kept, ``most`` at most, and its document up to where they end.
+
+        As many as leave some of ``room`` tokens for what is written anew; None if not even the scene does.
+        """
         plain = document_head(draft.document)
         response = draft.scene.response if draft.scene is not None else ""
-        for count in range(most, 0, -1):
+        for count in range(most, -1, -1):
             text = opening(response, count)
             head = document_head(draft.document, text)
-            if head != plain and goes_on(self._template, text):
+            if count and (head == plain or not goes_on(self._template, text)):
+                continue
+            if len(self._decoder.vocabulary.tokenize(head)) + _LEAST_RESPONSE <= room:
                 return count, head
-        return 0, plain
+        return None
 
     def _one(self, prompt: FittedPrompt, sampling: Any) -> DraftOrder:
         order = self._order

@@ -232,6 +232,18 @@ def test_a_response_that_leaves_no_room_is_kept_as_far_as_there_is_some() -> Non
     )
 
 
+def test_no_more_is_kept_than_leaves_room_to_write() -> None:
+    """What stands takes nearly all the tokens that there may be: less of it is kept, and the revision is written."""
+    for more, kept in ((20, 1), (40, 2)):
+        writer = Typist(TOLD, AGAIN)
+        limit = len(document_head(TOLD, "Water it once. Dig deep.")) + more
+        Turn(writer, [Says(against(2), 0.9)], max_tokens=limit).run()
+        opening = ("Water it once.", "Water it once. Dig deep.")[kept - 1]
+        assert writer.orders[1][0].gbnf == template_gbnf(
+            TEMPLATE, SET.archetype_names()["en"], document_head(TOLD, opening)
+        )
+
+
 @pytest.mark.parametrize("scores", [(0.4, 0.3), (0.4, 0.4)])
 def test_a_revision_that_is_no_better_is_dropped_and_stands_in_the_trace(scores: tuple[float, ...]) -> None:
     turn = Turn(Typist(ONE, TWO), [Says(*scores)])
