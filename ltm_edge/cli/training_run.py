@@ -19,7 +19,7 @@ from ltm_edge.overlay_set import load_overlay
 from ltm_edge.training.checkpoint import ADAPTER, load_adapter
 from ltm_edge.training.course import Course, Words
 from ltm_edge.training.curves import loss_curves
-from ltm_edge.training.gates import Gains, gated, learn_gates, put_gates, weighed
+from ltm_edge.training.gates import Gains, gated, learn_gates, put_gates
 from ltm_edge.training.integration import LOG_NAME, add_gains
 from ltm_edge.training.measure import measure
 from ltm_edge.training.model import Net, choose_device, choose_precision
@@ -33,8 +33,7 @@ REPORTS = "training"  # folder of a bundle folder for what is no part of the bun
 RUN_LOG = "log.json"
 CURVES = "curves.svg"
 GATES_LOG = "gates.json"
-GATE_STEPS = 8  # of each of the two times that a channel's scenes are gone through
-GATE_SCENES = 24  # for measuring; create and hold
+GATE_SCENES = 24
 
 
 @dataclass
@@ -145,26 +144,18 @@ class TrainingRun:
         for phase, channel in CHANNEL_OF_PHASE.items():
             if channel not in self.course.words.directives:
                 continue
-            batches = self.course.gate_batches(self.vocabulary, phase, steps or GATE_STEPS)
-            learned = learn_gates(net, batches)
-            unseen = self.course.phase_rows(self.vocabulary, "validation", phase, limit=GATE_SCENES)
-            found[channel], share = weighed(net, learned, unseen)
+            found[channel] = learn_gates(net, self.course.gate_batches(self.vocabulary, phase)[:steps])
             with gated(net, found[channel]):
                 after = measure(net, held_out).phases
             losses = {name: [round(plain[name].mean, 4), round(after[name].mean, 4)] for name in sorted(after)}
-            log["channels"][channel] = {
-                "phase": phase,
-                "gates": found[channel],
-                "share": share,
-                "held_out": losses,
-            }
+            log["channels"][channel] = {"phase": phase, "gates": found[channel], "held_out": losses}
             heads = sum(map(len, found[channel].values()))
             others = [name for name in losses if name != phase]
             moved = sum(losses[name][1] - losses[name][0] for name in others) / max(1, len(others))
             own = losses.get(phase, [0.0, 0.0])
             lines.append(
-                f"{channel}: {heads} heads, {share:.0%} of what was learned; "
-                f"held-out loss of {phase} {own[0]:.4f} -> {own[1]:.4f}, of the others {moved:+.4f} on average"
+                f"{channel}: {heads} heads; held-out loss of {phase} {own[0]:.4f} -> {own[1]:.4f}, "
+                f"of the others {moved:+.4f} on average"
             )
             tell(lines[-1])
         write_atomic(self.out / GATES_LOG, (json.dumps(log, indent=1) + "\n").encode())

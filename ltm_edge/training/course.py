@@ -177,35 +177,20 @@ class Course:
         """The same, packed."""
         return pack(self.examples(vocabulary, part, tasks, limit=limit), ROW_TOKENS)
 
-    def phase_rows(self, vocabulary: Vocabulary, part: str, phase: str, *, limit: int) -> list[Row]:
-        """Create and hold of a part's scenes of one phase, evenly over them, packed; at most ``limit`` examples."""
-        made = self.examples(vocabulary, part, ("create", "hold"))
-        mine = [example for example in made if example.phase == phase]
-        if len(mine) > limit:
-            mine = [mine[number * len(mine) // limit] for number in range(limit)]
-        return pack(mine, ROW_TOKENS)
+    def gate_batches(self, vocabulary: Vocabulary, phase: str, *, size: int = 6) -> list[list[Row]]:
+        """Create and hold of a phase's validation scenes, in batches of ``size`` examples.
 
-    def gate_batches(self, vocabulary: Vocabulary, phase: str, count: int, size: int = 6) -> list[list[Row]]:
-        """Batches of a phase's training scenes, at most ``count`` of ``size`` scenes each.
+        Those that a LoRA was trained on tell more of what it learned by heart than of the phase.
 
         Raises:
-            TrainingError: the data has no scene of the phase.
+            TrainingError: the validation stories have no scene of the phase.
         """
-        maker = self._maker(vocabulary, "train")
-        places = [
-            (story.name, index)
-            for story in self.stories["train"]
-            for index, scene in enumerate(story.scenes)
-            if scene.pvq.phase == phase
-        ]
-        if not places:
-            raise TrainingError(f"head gates: the data has no scene of the phase {phase}")
-        random.Random(f"{self.curriculum.seed}/gates/{phase}").shuffle(places)
-        batches = []
-        for at in range(0, min(len(places), count * size), size):
-            made = [maker.make("create", *place, f"{self.curriculum.seed}/gates") for place in places[at : at + size]]
-            batches.append(pack([example for example in made if example is not None], ROW_TOKENS))
-        return batches
+        made = self.examples(vocabulary, "validation", ("create", "hold"))
+        mine = [example for example in made if example.phase == phase]
+        if not mine:
+            raise TrainingError(f"head gates: the validation stories have no scene of the phase {phase}")
+        random.Random(f"{self.curriculum.seed}/gates/{phase}").shuffle(mine)
+        return [pack(mine[at : at + size], ROW_TOKENS) for at in range(0, len(mine), size)]
 
     def prompter(self, vocabulary: Vocabulary, emphasis: Mapping[str, float] | None = None) -> Prompter:
         """What writes the prompts; ``emphasis``: what the loss of a field's tokens counts."""

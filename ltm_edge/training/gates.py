@@ -15,25 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 from ltm_edge.errors import SchemaError, TrainingError
 from ltm_edge.schemas.field import parse_field
-from ltm_edge.training.measure import measure
 from ltm_edge.training.model import Net
 from ltm_edge.training.packing import Row
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Gains", "gated", "learn_gates", "put_gates", "weighed"]
+__all__ = ["Gains", "gated", "learn_gates", "put_gates"]
 
 Gains = Mapping[int, Mapping[int, float]]
 """Gain by layer, then by head; heads that aren't named have 1."""
 
 _LEAST, _MOST = 0.0, 3.0
 _NOTABLE = 0.02  # a gain this close to 1 isn't worth a head's columns in the adapter
-_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 def learn_gates(
-    net: Net, batches: Sequence[Sequence[Row]], *, keep: int = 8, rate: float = 0.03, epochs: int = 1
+    net: Net, batches: Sequence[Sequence[Row]], *, keep: int = 8, rate: float = 0.05, epochs: int = 1
 ) -> dict[int, dict[int, float]]:
     """Learn gains with all weights frozen: first of all heads, then of the ``keep`` that moved most.
 
@@ -71,35 +69,6 @@ def learn_gates(
             if abs(gain - 1) >= _NOTABLE:
                 found.setdefault(layer, {})[head] = gain
         return found
-
-
-def weighed(net: Net, gains: Gains, rows: Sequence[Row]) -> tuple[dict[int, dict[int, float]], float]:
-    """The share of what was learned that helps scenes that it wasn't learned from.
-
-    A few hundred scenes that a LoRA was trained on as well say more about themselves than about others; so of 0, 25,
-    50, 75 and 100 % of each gain's way from 1 that share is taken with which the loss is least.
-
-    Args:
-        net: the model, its LoRA merged.
-        gains: as they were learned.
-        rows: of other scenes.
-
-    Returns:
-        Gains by layer and head (none where none help), and the share.
-    """
-    best: dict[int, dict[int, float]] = {}
-    least, share = measure(net, rows).loss("create", "hold"), 0.0
-    for part in _SHARES if gains else ():
-        tried: dict[int, dict[int, float]] = {}
-        for layer, row in gains.items():
-            for head, gain in row.items():
-                if part * abs(gain - 1) >= _NOTABLE:
-                    tried.setdefault(layer, {})[head] = round(1 + part * (gain - 1), 3)
-        with gated(net, tried):
-            loss = measure(net, rows).loss("create", "hold")
-        if loss < least:
-            best, least, share = tried, loss, part
-    return best, share
 
 
 @contextlib.contextmanager

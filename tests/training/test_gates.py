@@ -18,7 +18,7 @@ from . import small
 
 torch = pytest.importorskip("torch", reason="torch isn't installed; `make train-env` installs what training needs")
 
-from ltm_edge.training.gates import gated, learn_gates, put_gates, weighed  # noqa: E402
+from ltm_edge.training.gates import gated, learn_gates, put_gates  # noqa: E402
 from ltm_edge.training.model import Net  # noqa: E402
 
 FIELD = Path(__file__).parents[2] / "bundles" / "ltm-vortex-135m" / "field_architecture.yaml"
@@ -60,21 +60,6 @@ def test_a_planted_signal_is_found():
     assert all(torch.equal(value, weights[name]) for name, value in net.model.state_dict().items())
 
 
-def test_of_gains_that_harm_nothing_is_kept_and_of_gains_that_go_too_far_a_share():
-    net = Net(loud_model())
-    dice = np.random.default_rng(3)
-    texts = [Line(dice.integers(0, 200, 60).astype(np.int32), np.ones(60, np.float32)) for _ in range(6)]
-    rows = [Row.of([Example(str(i), "create", "myth", "host", "", (line,))]) for i, line in enumerate(texts)]
-    with gated(net, {1: {1: 1.6}}), torch.no_grad():
-        taught = [replace(row, targets=net.logits(row).argmax(-1).numpy()) for row in rows]
-    kept, share = weighed(net, {1: {1: 1.6, 0: 1.01}}, taught)
-    assert share > 0 and kept == {1: {1: pytest.approx(1 + 0.6 * share, abs=1e-3)}}  # the other isn't worth its columns
-    _, less = weighed(net, {1: {1: 3.0}}, taught)
-    assert 0 < less < 1
-    assert weighed(net, {1: {1: 0.0}}, taught) == ({}, 0.0)
-    assert weighed(net, {}, taught) == ({}, 0.0)
-
-
 def test_gates_do_what_the_adapter_will_do(tmp_path: Path):
     """A gain is a factor on the columns of the output projection, which is what `convert` writes."""
     course: Course = small.course(tmp_path)
@@ -90,7 +75,18 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path):
         learn_gates(Net(small.tiny_model()), [])
     course: Course = small.course(tmp_path)
     with pytest.raises(TrainingError, match="no scene of the phase saga"):
-        course.gate_batches(small.Pieces(), "saga", 1)
+        course.gate_batches(small.Pieces(), "saga")
+
+
+def test_gates_are_learned_from_scenes_that_nothing_else_was_trained_on(tmp_path: Path):
+    course: Course = small.course(tmp_path)
+    phase = course.stories["validation"][0].scenes[0].pvq.phase
+    batches = course.gate_batches(small.Pieces(), phase, size=2)
+    examples = [example for rows in batches for row in rows for example in row.examples]
+    names = {story.name for story in course.stories["validation"]}
+    assert examples and {example.story for example in examples} <= names
+    assert {example.phase for example in examples} == {phase}
+    assert all(sum(len(row.examples) for row in rows) <= 2 for rows in batches)
 
 
 def test_gates_are_put_into_the_file_and_nothing_else_changes():
