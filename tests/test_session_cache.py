@@ -99,7 +99,8 @@ def test_a_saved_state_is_a_prefix_that_is_not_computed(
     with demo_bundle.session(name="kept", history=history, sampling=SHORT, template="mirror") as session:
         reply = session.send("And now?")
         assert reply.trace["prompt"]["restored"] > warm.trace["prompt"]["restored"]
-        assert counts(reply)["prefilled"] < 40
+        prompt = reply.trace["prompt"]
+        assert counts(reply)["prefilled"] <= prompt["tokens"] - prompt["restored"] < prompt["tokens"] / 2
 
 
 def test_a_conversation_that_is_cleared_leaves_no_kv_behind(

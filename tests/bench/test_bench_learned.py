@@ -96,4 +96,8 @@ def test_a_model_is_measured(demo_bundle: Bundle, course: Course):
 def test_a_folder_without_stories_is_said(tmp_path: Path):
     result = CliRunner().invoke(cli, ["eval", "demo", "--stories", str(tmp_path)])
     assert result.exit_code == 1
+    assert "holds nothing of an overlay" in result.stderr
+    (tmp_path / "ltm_overlay_config.yaml").write_text("ltm_overlay:\n  version: 1\n  name: none\n")
+    result = CliRunner().invoke(cli, ["eval", "demo", "--stories", str(tmp_path)])
+    assert result.exit_code == 1
     assert "no curriculum.yaml in it" in result.stderr

@@ -342,9 +342,7 @@ def test_sampling_is_mixed_by_weight() -> None:
     assert mixed == {"temperature": pytest.approx(sum(own) / 2), "top_p": 0.9}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "text", ["?!…", "....", "\u200b", "a" * 100_000, "我想学游泳", "أريد أن أتعلم السباحة", "🙂🙂"]
-)
+@pytest.mark.parametrize("text", ["?!…", "....", "a" * 100_000, "我想学游泳", "أريد أن أتعلم السباحة", "🙂🙂"])
 @pytest.mark.parametrize("embedder", [None, HashedEmbedder(256)])
 def test_any_text_finds_its_place(text: str, embedder: Any) -> None:
     one = orienter(embedder)
