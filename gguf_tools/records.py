@@ -14,6 +14,8 @@ from gguf_tools.types import VALUE_SIZES, TensorType, ValueType
 
 __all__ = ["FileStamp", "GgufArray", "GgufField", "GgufInfo", "Scalar", "TensorInfo", "Value"]
 
+_SIZE = struct.Struct("<Q").unpack_from  # of a string, before it
+
 Scalar = bool | int | float | str
 
 
@@ -105,11 +107,11 @@ class GgufArray:
                 position += 8 + size
             return
         data = self.stamp.read(self.offset, self.nbytes)
-        position = 0
+        end = 0
         for _ in range(count):
-            size = int.from_bytes(data[position : position + 8], "little")
-            yield data[position + 8 : position + 8 + size]
-            position += 8 + size
+            start = end + 8
+            end = start + _SIZE(data, end)[0]
+            yield data[start:end]
 
 
 Value = Scalar | GgufArray
