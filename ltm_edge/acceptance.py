@@ -18,7 +18,7 @@ from ltm_edge.turn import Turn
 if TYPE_CHECKING:
     from ltm_edge.bundle import Bundle
 
-__all__ = ["Acceptance", "Accepted", "answer_of"]
+__all__ = ["Acceptance", "Accepted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ class Acceptance:
             document, form = scene.to_yaml(tuple(template.fields)), "refusal"
             known = known[:1]
             tell(Replaced(document, "refusal"))
-        elif fixed := answer_of(plan):
-            scene = None if scene is None else replace(scene, response=fixed)
-            document = "" if scene is None else scene.to_yaml(tuple(template.fields))
-            outcome, known = replace(outcome, scene=scene, document=document), known[:1]
+        elif plan.answer is not None:  # whether or not the model came to an end
+            scene, known = plan.answer, known[:1]
+            document = scene.to_yaml(tuple(template.fields))
+            outcome = replace(outcome, scene=scene, document=document)
         start = time.perf_counter()
-        text = self._responder.respond(scene, document, form, order.lang) if document else answer_of(plan)
+        text = self._responder.respond(scene, document, form, order.lang)
         trace = outcome.trace
         trace["ms_respond"] = round((time.perf_counter() - start) * 1000, 2)
         settled = plan.before
@@ -130,16 +130,10 @@ class Acceptance:
             **oriented,
             **({"memory": plan.reminder.trace} if plan.reminder.trace else {}),
         }
-        if answer_of(plan):
-            document = ""
-        text = self._responder.respond(None, document, settings.form, order.lang) if document else answer_of(plan)
+        if plan.answer is not None:
+            document = plan.answer.to_yaml(tuple(plan.template.fields))
+        text = self._responder.respond(None, document, settings.form, order.lang)
         return _turn(plan, document, text, trace, partial=True)
-
-
-def answer_of(plan: Plan) -> str:
-    """What the template says in place of a response that the model writes; empty where it leaves that to the model."""
-    answer = plan.template.answer
-    return answer.get(plan.order.lang) or answer.get("en") or ""
 
 
 def _turn(plan: Plan, document: str, text: str, trace: dict[str, Any], *, partial: bool) -> Turn:

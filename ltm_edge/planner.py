@@ -62,6 +62,12 @@ class Plan:
     asked: Pvq
 
     @property
+    def answer(self) -> Scene | None:
+        """The scene with which the template answers itself, in the turn's language; None: the model writes one."""
+        answer = self.template.answer
+        return answer.get(self.order.lang) or answer.get("en")
+
+    @property
     def before(self) -> FieldState:
         """The field as it was before the turn."""
         return self.oriented.lifted.before

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ltm_edge.acceptance import Acceptance, answer_of
+from ltm_edge.acceptance import Acceptance
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.state_files import StateFiles, StateKey
 from ltm_edge.errors import InputError, LtmError, SessionError
@@ -385,7 +385,7 @@ class Session:
 
             def sink(piece: str) -> None:
                 written.append(piece)
-                if on_token is not None and not answer_of(plan):
+                if on_token is not None and plan.answer is None:
                     on_token(piece)
 
             try:
@@ -413,7 +413,7 @@ class Session:
                     session=self.name,
                     remembered_as=self._memory_name(),
                 )
-                if on_token is not None and answer_of(plan):  # nothing of what the model wrote was shown
+                if on_token is not None and plan.answer is not None:  # nothing that the model wrote was shown
                     on_token(done.reply.document)
             except BaseException:
                 # A reader of the stream or of the events failed, or Ctrl-C: what was written so far is kept.

@@ -163,7 +163,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A template file as it stands, before its examples are read."""
+    """A template file as it stands, before its examples and its answer are read."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     version: Whole
@@ -175,7 +175,7 @@ class _File:
     examples: Any = None
     anchors: LangTexts = field(default_factory=dict)
     directive: LangText = field(default_factory=dict)
-    answer: LangText = field(default_factory=dict)
+    answer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Template:
         examples: few-shot pairs by language.
         anchors: short texts typical of requests it is for, by language.
         directive: how to write this kind of scene, by language.
-        answer: what stands in the response in place of all that the model would write there, by language.
+        answer: the scene that every request gets in place of one that the model writes, by language.
     """
 
     name: str
@@ -202,7 +202,7 @@ class Template:
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     anchors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     directive: Mapping[str, str] = field(default_factory=dict)
-    answer: Mapping[str, str] = field(default_factory=dict)
+    answer: Mapping[str, Scene] = field(default_factory=dict)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -350,12 +350,28 @@ def _read_example(
     except Exception as error:
         found = error.problems if isinstance(error, SchemaError) else (Problem("", "", str(error)),)
         problems.extend(_moved(document, (*path, "pvq"), problem.path, problem.message) for problem in found)
-    scene: Scene | None = None
-    try:
-        scene = Scene.from_dict(item["scene"])
-    except SchemaError as error:
-        problems.extend(_moved(document, (*path, "scene"), one.path, one.message) for one in error.problems)
+    scene = _read_scene(document, item["scene"], (*path, "scene"), problems)
     return Example(pvq, scene) if pvq is not None and scene is not None else None
+
+
+def _read_scene(
+    document: YamlDocument, item: Any, path: tuple[str | int, ...], problems: list[Problem]
+) -> Scene | None:
+    try:
+        return Scene.from_dict(item)
+    except SchemaError as error:
+        problems.extend(_moved(document, path, one.path, one.message) for one in error.problems)
+        return None
+
+
+def _read_answer(document: YamlDocument, data: Any, problems: list[Problem]) -> dict[str, Scene]:
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        problems.append(document.problem(("answer",), f"found {show(data)}; expected a scene for each language"))
+        return {}
+    read = {lang: _read_scene(document, _thawed(item), ("answer", lang), problems) for lang, item in data.items()}
+    return {lang: scene for lang, scene in read.items() if scene is not None}
 
 
 def _moved(document: YamlDocument, path: tuple[str | int, ...], inner: str, message: str) -> Problem:
@@ -407,6 +423,7 @@ def parse_template(text: str | bytes, where: str = "<string>") -> Template:
     check_version(document, document.data, ())
     problems: list[Problem] = []
     examples = _read_examples(document, document.data.get("examples"), problems)
+    answer = _read_answer(document, document.data.get("answer"), problems)
     try:
         file: _File = check_record(_File, document, data=document.data)
     except SchemaError as error:
@@ -423,13 +440,10 @@ def parse_template(text: str | bytes, where: str = "<string>") -> Template:
         examples=examples,
         anchors=dict(file.anchors),
         directive=dict(file.directive),
-        answer={lang: text.strip() for lang, text in file.answer.items()},
+        answer=answer,
     )
-    spec = template.fields["response"]
-    for lang, answer in template.answer.items():
-        bad = _block_problem(answer, spec) if isinstance(spec, BlockSpec) else _text_problem(answer, spec.max_chars)
-        if bad:
-            problems.append(document.problem(("answer", lang), bad))
+    for lang, scene in answer.items():
+        problems += [_moved(document, ("answer", lang), *found) for found in check_scene(template, scene)]
     for lang, items in examples.items():
         for i, example in enumerate(items):
             base: tuple[str | int, ...] = ("examples", lang, i, "scene")

@@ -224,5 +224,7 @@ def test_dangerous_requests_reach_the_refusal(text: str) -> None:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_refusals_name_people_who_can_help(overlay: OverlaySet, lang: str) -> None:
-    assert "112" in overlay.templates["refusal"].answer[lang]
-    assert detect_language(overlay.templates["refusal"].answer[lang], LANGUAGES) == lang
+    answer = overlay.templates["refusal"].answer[lang]
+    assert "112" in answer.response
+    assert detect_language(answer.response, LANGUAGES) == lang
+    assert not check_scene(overlay.templates["refusal"], answer, names(lang))

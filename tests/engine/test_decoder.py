@@ -144,8 +144,10 @@ def test_cancel_from_another_thread_keeps_what_there_is(decoder, demo_model):
     assert decoder.write(prompt(demo_model), max_tokens=4, sampling=GREEDY).stop != "cancelled"
 
 
-def test_cancel_inside_a_long_prefill(decoder, demo_model):
-    long = np.concatenate([prompt(demo_model)] * 60)[:1200]
+def test_cancel_inside_a_long_prefill(exact_model):
+    """In float32: where the clock cuts decides which part of the next prompt was read in a batch of another size."""
+    decoder = Decoder(exact_model)
+    long = np.concatenate([prompt(exact_model)] * 60)[:1200]
     start = time.perf_counter()
     decoder.write(long[:200], max_tokens=1, sampling=GREEDY)
     part = time.perf_counter() - start
@@ -159,8 +161,8 @@ def test_cancel_inside_a_long_prefill(decoder, demo_model):
         if done.stop == "cancelled" and not done.tokens.size:
             break
     assert done.stop == "cancelled" and not done.tokens.size
-    cold = Decoder(demo_model).write(prompt(demo_model), max_tokens=8, sampling=GREEDY)
-    assert decoder.write(prompt(demo_model), max_tokens=8, sampling=GREEDY).text == cold.text
+    cold = Decoder(exact_model).write(prompt(exact_model), max_tokens=8, sampling=GREEDY)
+    assert decoder.write(prompt(exact_model), max_tokens=8, sampling=GREEDY).text == cold.text
 
 
 def test_an_exception_in_the_stream_comes_through_and_the_decoder_lives_on(decoder, demo_model):
