@@ -112,7 +112,7 @@ def measure(
         rounds: repetitions of which the best counts, since whatever else the machine does only adds.
 
     Raises:
-        GgufError: llama-cpp-python isn't installed, or llama.cpp refuses the file.
+        GgufError: llama-cpp-python isn't installed, llama.cpp refuses the file, or this is a packed app.
     """
     given = [asdict(one) for one in passages]
     found = _asked(path, {"passages": given, "threads": threads, "patience": patience, "rounds": rounds})
@@ -126,6 +126,8 @@ def perplexity(path: Path, text: str = TEXT) -> float:
 
 def _asked(path: Path, how: dict[str, Any]) -> dict[str, Any]:
     """What the process that measures prints, see `_main`."""
+    if getattr(sys, "frozen", False):  # the executable is the packed app, which would only be started again
+        raise GgufError(path, "can't be measured inside a packed app", remedy="convert with Python itself")
     command = [sys.executable, "-m", "gguf_tools.measure", str(path)]
     quiet = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     done = subprocess.run(

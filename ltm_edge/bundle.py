@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,12 @@ def _opened(info: GgufInfo) -> BundleReader:
         return BundleReader.of(info, hasher=file_sha256)
     except GgufError as error:
         raise BundleError(str(error)) from error
+
+
+def _read_overlay(reader: BundleReader) -> OverlaySet:
+    """The file's own overlay, or the packaged one, with the modules that it is asked for next."""
+    import_module("ltm_edge.loop.orientation")
+    return load_overlay(reader.documents if reader.is_bundle else None, str(reader.info.path))
 
 
 def _facts(info: GgufInfo) -> tuple[ModelFacts, int]:
@@ -146,12 +154,15 @@ class Bundle:
         options = EngineOptions(gpu_layers, device, threads, ctx, flash_attn, kv_type)
         reader = _opened(read_model(path))
         file = Path(reader.info.path)
-        if overlay is not None:
-            loaded = load_overlay(Path(overlay))
-        else:
-            loaded = load_overlay(reader.documents if reader.is_bundle else None, str(file))
         facts, n_ctx_train = _facts(reader.info)
-        model = LoadedModel.load(file, options, facts, n_ctx_train)
+        if overlay is not None:  # being edited, perhaps: its mistakes are told before the weights are read
+            loaded = load_overlay(Path(overlay))
+            model = LoadedModel.load(file, options, facts, n_ctx_train)
+        else:  # the weights in this thread, where Ctrl-C is heard
+            with ThreadPoolExecutor(1, "ltm-edge-overlay") as beside:
+                reading = beside.submit(_read_overlay, reader)
+                model = LoadedModel.load(file, options, facts, n_ctx_train)
+                loaded = reading.result()
         folder = reader.folder
         embedder = reader.file("embedder.gguf") if "embedder.gguf" in reader.files else None
         if overlay is not None:

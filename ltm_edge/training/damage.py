@@ -73,12 +73,10 @@ _TURNED = {
     "should": "shouldn't",
 }
 _TURNED |= {no: yes for yes, no in _TURNED.items() if " " not in no}
-_ORDERS = frozenset(
-    re.findall(
-        r"\w+",
-        "add agree ask bring buy call check choose draw find get give go hold keep leave let look make note offer pay "
-        "put record ring say send show sign sit take tell test try use walk wash wear write",
-    )
+_ORDER = re.compile(
+    "add|agree|ask|bring|buy|call|check|choose|draw|find|get|give|go|hold|keep|leave|let|look|make|note|offer|pay|"
+    "put|record|ring|say|send|show|sign|sit|take|tell|test|try|use|walk|wash|wear|write",
+    re.IGNORECASE,
 )
 
 _OPPOSITES = {
@@ -145,7 +143,7 @@ def _contradicting(scene: Scene, rng: random.Random) -> str | None:
 def _denied(one: str, rng: random.Random) -> str | None:
     """A sentence that says the opposite; None where no word of it lends itself to that."""
     words = one.split()
-    if words[0].lower() in _ORDERS:
+    if _ORDER.fullmatch(words[0]):
         rest = [words[0].lower(), *words[1:]]
         return " ".join([rng.choice(("Don't", "Never", "But don't")), *rest])
     if words[0] in ("Don't", "Never") and len(words) > 1:

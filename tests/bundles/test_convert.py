@@ -438,3 +438,14 @@ def test_a_model_that_ends_llama_cpp_doesn_t_end_the_conversion(tmp_path: Path, 
 
     with pytest.raises(errors.GgufError, match=r"base\.gguf: as same: ends llama\.cpp where it is run"):
         choose_type.choose_type(tiny.bundle(tmp_path / "folder"), base, Options())
+
+
+def test_in_a_packed_app_the_type_has_to_be_named(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.executable` is the app there: to measure in a process of its own would start the app again."""
+    from gguf_tools import choose_type
+
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(
+        errors.GgufError, match=r"base\.gguf: as same: can't be measured inside a packed app.*name a type"
+    ):
+        choose_type.choose_type(tiny.bundle(tmp_path / "folder"), base, Options())

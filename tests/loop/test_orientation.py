@@ -114,11 +114,17 @@ def test_an_embedder_that_fails_is_said_once_and_letters_are_read_from_then_on(a
     json.dumps(first.to_trace(settled), allow_nan=False)
 
 
-def test_an_embedder_that_fails_later_leaves_the_field_where_it_was() -> None:
+def lost_after_a_turn() -> tuple[Failing, Orienter, Oriented]:
+    """An embedder that works for one turn and fails from then on, what uses it, and that turn."""
     embedder = Failing("embed", after=1 << 30)
     one = orienter(embedder)
     first = turn(one, ASK, FieldState.empty())
     embedder._after = 0
+    return embedder, one, first
+
+
+def test_an_embedder_that_fails_later_leaves_the_field_where_it_was() -> None:
+    _, one, first = lost_after_a_turn()
     second = turn(one, OTHER, first.state)
     assert second.lifted.reading is not None and second.lifted.reading.how == "letters"
     assert len(second.lifted.notices) == 1
@@ -128,10 +134,7 @@ def test_an_embedder_that_fails_later_leaves_the_field_where_it_was() -> None:
 
 
 def test_an_embedder_that_works_again_is_said_once_and_finds_the_field_as_it_was() -> None:
-    embedder = Failing("embed", after=1 << 30)
-    one = orienter(embedder)
-    first = turn(one, ASK, FieldState.empty())
-    embedder._after = 0
+    embedder, one, first = lost_after_a_turn()
     lost = turn(one, OTHER, first.state)
     trace = lost.to_trace(one.settle(lost, "the water"))
     assert trace["field"]["state"]["space"] == "hashed-256" and "will" in trace["field"]["state"]
