@@ -51,8 +51,8 @@ void register_errors(py::module_&) {
             // llama.cpp looks up what a vocabulary should have, such as tokens of single bytes, without a check. An
             // IndexError would look like one of the caller's own.
             const py::object type = py::module_::import("ltm_edge.errors").attr("EngineError");
-            const std::string text = std::string("llama.cpp misses something in this model's vocabulary (") + error.what() +
-                                     "); convert the model again, or take another file of it";
+            const std::string text = std::string("llama.cpp misses something in this model's vocabulary (") +
+                                     error.what() + "); convert the model again, or take another file of it";
             PyErr_SetString(type.ptr(), text.c_str());
         }
     });

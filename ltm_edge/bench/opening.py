@@ -24,15 +24,16 @@ def load(path):
     options.path = path
     return core().Model.load(options)
 
+open_file = load if sys.argv[2] == "load" else Bundle.open
 rows = []
 core()
 for _ in range(2):
     start = now()
-    kept = load(sys.argv[1]) if sys.argv[2] == "load" else Bundle.open(sys.argv[1])
+    opened = open_file(sys.argv[1])
     rows.append([b - a for a, b in zip(start, now())])
-    if sys.argv[2] != "load":
-        kept.close()
-    del kept
+    if open_file is not load:
+        opened.close()
+    del opened
 print(json.dumps(rows))
 """
 
@@ -78,7 +79,11 @@ def bench_opening(bundle: Path, rounds: int) -> Opening:
             command = [sys.executable, "-c", _CHILD, str(bundle), way]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows.append(json.loads(done.stdout))
-    (first, again), (first_load, load) = (
-        [[min(row[i][clock] for row in ways[way]) for clock in (0, 1)] for i in (0, 1)] for way in ("open", "load")
-    )
+
+    def best(way: str, opening: int) -> list[float]:
+        """Wall and processor time."""
+        return [min(times) for times in zip(*(row[opening] for row in ways[way]), strict=True)]
+
+    first, again = best("open", 0), best("open", 1)
+    first_load, load = best("load", 0), best("load", 1)
     return Opening(first[0] - first_load[0], again[0] - load[0], load[0], first[1] - first_load[1], again[1] - load[1])
