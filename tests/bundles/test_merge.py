@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,30 @@ def test_peft_with_transformers_agrees(arch: str, tmp_path: Path, convert: Conve
     found = tiny.logits(convert(folder, tiny.write(model, tmp_path / "base.gguf")).target, TOKENS)
     expected = peft_logits(model, lora, tiny.config(), tmp_path / "hf", TOKENS)
     assert np.abs(found - expected).max() <= 1e-3 * range_of(expected)
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "gemma"])
+def test_llama_cpp_s_own_tool_agrees(arch: str, tmp_path: Path, convert: Convert) -> None:
+    """It writes float16 only; two sums that round apart differ by one step of it."""
+    tool = shutil.which("llama-export-lora")
+    if tool is None:
+        pytest.skip("llama-export-lora isn't on the PATH; it is built with llama.cpp's tools")
+    model = tiny.make(arch)
+    base = tiny.write(model, tmp_path / "base.gguf", "F16")
+    lora = tiny.lora(model)
+    runtime = tiny.runtime_lora(model, lora, tmp_path / "lora.gguf", alpha=8)
+    theirs = tmp_path / "theirs.gguf"
+    subprocess.run([tool, "-m", base, "--lora", runtime, "-o", theirs], check=True, capture_output=True)
+    target = convert(peft(tmp_path / "folder", lora), base).target
+    ours = tensors_of(target)
+    merged = {name: data for name, data in tensors_of(theirs).items() if name.startswith("blk.") and "norm" not in name}
+    for name, data in merged.items():
+        if name.endswith(".weight"):
+            steps = np.frombuffer(data, np.int16).astype(np.int32) - np.frombuffer(ours[name], np.int16)
+            assert np.abs(steps).max() <= 1, name
+            assert (steps != 0).mean() < 1e-2, name
+    expected = tiny.logits(theirs, TOKENS)
+    assert np.abs(tiny.logits(target, TOKENS) - expected).max() <= (1e-3 * range_of(expected))
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
