@@ -6,11 +6,13 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from ltm_edge.bench.answers import Sample, closeness, distinct, repeated
+from ltm_edge.bench.answers import Sample, closeness
+from ltm_edge.bench.text_measures import distinct, repeated
 from ltm_edge.bundle import Bundle
 from ltm_edge.engine.decoder import Order, Sampling, Scored
 from ltm_edge.errors import SchemaError
@@ -49,7 +51,7 @@ class Learned:
         scenes: share of them that are some scene, within its template's bounds or not.
         close: mean cosine of request and response; far: the same with the responses of others.
         distinct2: different pairs of words out of all in the responses.
-        repeated: share of word 4-grams that stood in the same response before.
+        repeated: mean share of word 4-grams that stood in the same response before.
         words: mean length of a response.
         perplexity: of ordinary chats.
         samples: the answers.
@@ -109,8 +111,8 @@ def measure_learned(bundle: Bundle, course: Course, part: str, limits: Limits, t
         scenes=_share([sample.scene is not None for sample in samples]),
         close=near,
         far=far,
-        distinct2=distinct(told, 2),
-        repeated=repeated(told, 4),
+        distinct2=distinct(told) if told else math.nan,
+        repeated=fmean(repeated(text, 4) for text in told) if told else math.nan,
         words=sum(len(text.split()) for text in told) / len(told) if told else math.nan,
         perplexity=math.exp(losses["chat"]),
         samples=tuple(samples),

@@ -49,6 +49,7 @@ def test_distinct_counts_runs_over_all_texts():
     assert distinct(["a b c", "a b d"]) == 3 / 4
     assert distinct(["a b c", "d e f"]) == 1.0
     assert distinct(["one"]) == 0.0
+    assert distinct(["A b", "a B"]) == 1 / 2, "words are folded"
     assert distinct(["b a", "a b"]) == 1.0, "a run never reaches from one text into the next"
 
 
@@ -57,6 +58,7 @@ def test_repeated_is_the_share_that_stood_there_before():
     assert repeated("a b c a b c") == 1 / 4
     assert repeated("no no no no") == 1 / 2
     assert repeated("too short") == 0.0
+    assert repeated("one two three four one two three four", 4) == 1 / 5
 
 
 def test_similarities_have_another_partner_as_control():

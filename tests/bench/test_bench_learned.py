@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ltm_edge.bench.answers import Sample, distinct, repeated
+from ltm_edge.bench.answers import Sample
 from ltm_edge.bench.learned import Learned, Limits, _last_answer, _Measuring, measure_learned, samples_text
 from ltm_edge.bundle import Bundle, load_overlay
 from ltm_edge.cli.main import cli
@@ -24,14 +24,6 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "ltm-vortex-135m"
 @pytest.fixture(scope="module")
 def course() -> Course:
     return Course.read(BUNDLE, Words.of(load_overlay(BUNDLE)))
-
-
-def test_figures_of_texts():
-    assert distinct(["a b a b"], 2) == pytest.approx(2 / 3)
-    assert distinct(["A b", "a B"], 2) == 0.5
-    assert repeated(["one two three four one two three four", "one two three four"], 4) == pytest.approx(1 / 6)
-    assert repeated(["all of it is new here"], 4) == 0
-    assert math.isnan(distinct([], 2)) and math.isnan(repeated(["short"], 4))
 
 
 def test_the_last_answer_is_what_is_measured():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pexpect
+import pytest
 
 ROOT = Path(__file__).parents[2]
 FAKE = [str(ROOT / "tests" / "cli" / "fake_main.py")]
@@ -29,7 +29,9 @@ class Terminal:
     """
 
     def __init__(self, *args: str, program: list[str] | None = None, seconds: float = 300, **env: str) -> None:
-        self.child: Any = pexpect.spawn(
+        # Only the tests that need a terminal are skipped where there is none to have.
+        self._pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
+        self.child: Any = self._pexpect.spawn(
             sys.executable,
             [*(program or FAKE), *args],
             env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "NO_COLOR": "1"} | env,
@@ -57,7 +59,7 @@ class Terminal:
 
     def end(self) -> tuple[int | None, str]:
         """Wait for the end: exit code and what was still printed."""
-        self.child.expect(pexpect.EOF)
+        self.child.expect(self._pexpect.EOF)
         rest = _CODES.sub("", self.child.before)
         self.child.close()
         return self.child.exitstatus, rest

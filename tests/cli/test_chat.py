@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -383,6 +384,7 @@ def test_cards_take_both_spellings_of_actors_and_what_is_there() -> None:
     assert card_lines({"tension": "", "response": "x", "self_commentary": None}) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_signal_while_an_answer_is_saved_waits_until_it_is(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = begin(name="late")
     assert chat.file is not None

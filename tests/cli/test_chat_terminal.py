@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from ltm_edge.store import SessionStore
 
+termios = pytest.importorskip("termios", reason="needs a pseudo-terminal")
 pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
 
 from .terminal import READY, ROOT, Terminal  # noqa: E402

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,10 +76,13 @@ def head(memory: SceneMemory) -> bytes:
     return out.getvalue().encode()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_an_import_of_any_length_streams(
     tmp_path: Path, head: bytes, record_property: Callable[[str, object], None]
 ) -> None:
     """In a process of its own: the most memory that it ever had is what counts. LTM_SOAK=1 takes a million lines."""
+    import resource
+
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
