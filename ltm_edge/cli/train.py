@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def train(
     from ltm_edge.cli.training_run import TrainingRun
 
     run = TrainingRun.prepare(folder, base, out, device, precision)
-    console.notice(run.describe())
+    if os.environ.get("RANK", "0") == "0":  # torchrun and accelerate number the processes of a training
+        console.notice(run.describe())
     if measure is not None:
         console.write_out(run.measure(measure) + "\n")
         return
@@ -75,26 +77,27 @@ def train(
         for line in run.learn_gates(steps, tell=console.notice, install=install):
             console.write_out(line + "\n")
         return
-    with _progress(run) as tell:
+    with _progress() as tell:
         lines = run.train(steps=steps, resume=resume, shuffled=shuffled, every=every, tell=tell, install=install)
     for line in lines:
         console.write_out(line + "\n")
 
 
 @contextmanager
-def _progress(run: Any) -> Iterator[Callable[[Progress], None]]:
+def _progress() -> Iterator[Callable[[Progress], None]]:
     """A bar with loss, tokens/s and time left on a terminal, a line now and then elsewhere."""
     from ltm_edge.cli import console
 
     if not sys.stderr.isatty():
-        spent = {"tokens": 0, "seconds": 0.0}
+        spent = {"steps": 0, "tokens": 0, "seconds": 0.0}  # of this run: a resumed one begins further on
 
         def line(step: Progress) -> None:
+            spent["steps"] += 1
             spent["tokens"] += step.tokens
             spent["seconds"] += step.seconds
             if step.step % 10 == 0 or step.validation is not None or step.step == step.steps:
                 rate = spent["tokens"] / max(spent["seconds"], 1e-9)
-                left = (step.steps - step.step) * spent["seconds"] / max(1, step.step - run.began)
+                left = (step.steps - step.step) * spent["seconds"] / spent["steps"]
                 text = f"step {step.step}/{step.steps}: {_state(step, rate)}, {left / 60:.0f} min left"
                 found = "".join(f", {name} {value:.3f}" for name, value in (step.validation or {}).items())
                 console.notice(text + found)

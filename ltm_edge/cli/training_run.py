@@ -48,7 +48,6 @@ class TrainingRun:
     vocabulary: LoadedModel
     device: str
     precision: str
-    began: int = 0
 
     @classmethod
     def prepare(cls, folder: Path, base: str, out: Path | None, device: str, precision: str) -> TrainingRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class Net:
         logging.disable_progress_bar()
         attention = "eager" if device == "cpu" else "sdpa"  # on CPUs the fused kernels are the slower ones here
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar
                 warnings.simplefilter("ignore")
                 model = AutoModelForCausalLM.from_pretrained(
                     str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, attn_implementation=attention
@@ -130,7 +131,9 @@ class Net:
             target_modules=[name for name in LINEAR_LAYERS if name in there],
             task_type="CAUSAL_LM",
         )
-        self.model = get_peft_model(self.model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
+            self.model = get_peft_model(self.model, config)
         self.model.eval()
 
     def merge_lora(self) -> None:

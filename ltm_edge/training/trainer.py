@@ -113,6 +113,7 @@ class Trainer:
         self._state = PartialState(cpu=net.device == "cpu")
         self._optimizer = torch.optim.AdamW(net.trainable, lr=1e-4, betas=_BETAS, weight_decay=0.0)
         self._best = math.inf
+        self._kept = 0  # step of the checkpoint
         self._log: list[dict[str, Any]] = []
 
     def run(
@@ -170,6 +171,7 @@ class Trainer:
         self.net.set_lora(checkpoint.lora)
         self._optimizer.load_state_dict(dict(checkpoint.optimizer))
         self._best, self._log = checkpoint.best, list(checkpoint.log)
+        self._kept = checkpoint.step
         return checkpoint.step
 
     def _step(self, batch: Batch, rate: float) -> float:
@@ -187,26 +189,37 @@ class Trainer:
             value = float(part.detach())
             if not math.isfinite(value):
                 names = ", ".join(example.name for example in row.examples)
-                kept = f"the checkpoint in {self.out} is of before" if self._log[1:] else "nothing was changed"
                 raise TrainingError(
-                    f"step {batch.number + 1}: the loss is {value} at {names}; {kept}: "
+                    f"step {batch.number + 1}: the loss is {value} at {names}; {self._stands()}: "
                     "lower the learning rate, or look at these examples"
                 )
             part.backward()
             loss += value
         if self._state.num_processes > 1:
-            loss = float(reduce(torch.tensor(loss, device=self.net.device), "sum"))
-            for parameter in self.net.trainable:
-                found = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-                parameter.grad = reduce(found, "sum")
+            try:
+                loss = float(reduce(torch.tensor(loss, device=self.net.device), "sum"))
+                for parameter in self.net.trainable:
+                    found = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                    parameter.grad = reduce(found, "sum")
+            except RuntimeError as error:
+                raise TrainingError(
+                    f"step {batch.number + 1}: another process of this training has ended, which says why; "
+                    f"{self._stands()}"
+                ) from error
         torch.nn.utils.clip_grad_norm_(self.net.trainable, _CLIP)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         return loss
 
+    def _stands(self) -> str:
+        if not self._kept:
+            return "there is no checkpoint yet"
+        return f"the checkpoint of step {self._kept} stays in {self.out}"
+
     def _keep(self, step: int, measured: Measured) -> None:
         """Write the adapter if it is the best so far, and the checkpoint."""
+        self._kept = step
         if not self.is_main:
             return
         lora = self.net.lora()

@@ -129,6 +129,8 @@ def test_a_loss_that_is_no_number_stops_it_and_names_the_example(course: Course,
     assert told[0] in str(raised.value) and "nan" in str(raised.value)
     number = int(str(raised.value).split(":")[0].removeprefix("step "))
     kept = checkpoints.load_checkpoint(tmp_path / "run", "p")
+    stands = f"the checkpoint of step {(number - 1) // 2 * 2} stays" if number > 2 else "there is no checkpoint yet"
+    assert stands in str(raised.value)
     if number > 2:
         assert kept is not None and kept.step < number
         assert all(value.isfinite().all() for value in kept.lora.values())
