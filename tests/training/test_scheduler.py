@@ -89,7 +89,7 @@ def test_archetypes_are_spread_evenly():
     half = len(units) // 2
     counts = [Counter(unit.archetype for unit in part) for part in (units[:half], units[half:])]
     for archetype in counts[0] | counts[1]:
-        # Each archetype's scenes stand at even distances, so that a half has one more at most, and one by where it is cut.
+        # At even distances a half has one more than the other at most, and one by where it is cut.
         assert abs(counts[0][archetype] - counts[1][archetype]) <= 2, archetype
 
 
