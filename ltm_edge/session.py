@@ -385,7 +385,7 @@ class Session:
 
             def sink(piece: str) -> None:
                 written.append(piece)
-                if on_token is not None and plan.answer is None:
+                if on_token is not None:
                     on_token(piece)
 
             try:
@@ -413,8 +413,10 @@ class Session:
                     session=self.name,
                     remembered_as=self._memory_name(),
                 )
-                if on_token is not None and plan.answer is not None:  # nothing that the model wrote was shown
-                    on_token(done.reply.document)
+                if on_token is not None and plan.answer is not None:  # it is given whole, also where it was stopped
+                    rest = done.reply.document[len("".join(written)) :]
+                    if rest:
+                        on_token(rest)
             except BaseException:
                 # A reader of the stream or of the events failed, or Ctrl-C: what was written so far is kept.
                 if written and not replaces_last:

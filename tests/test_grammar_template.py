@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from functools import lru_cache
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 from ltm_edge.errors import GrammarError
-from ltm_edge.grammar import template_gbnf
+from ltm_edge.grammar import Grammar, template_gbnf
+from ltm_edge.grammar.template import document_gbnf
 from ltm_edge.scene.record import Scene
 from ltm_edge.schemas.field import parse_field
 from ltm_edge.schemas.template import (
@@ -371,3 +373,16 @@ def test_golden(name: str) -> None:
     spec = parse_template((GOLDEN / "golden-scene.yaml").read_bytes()) if name == "golden-scene" else own_template(name)
     names = {"initiator": "инициатор", "pilgrim": "пилигрим"} if name == "golden-scene" else None
     assert template_gbnf(spec, names) == (GOLDEN / f"{name}.gbnf").read_text(encoding="utf-8")
+
+
+def test_a_documents_own_grammar_accepts_it_alone() -> None:
+    rng = random.Random(4)
+    template = parse_template((OVERLAY / "scene_templates" / "refusal.yaml").read_text("utf-8"))
+    for text in (
+        *(scene_document(template, answer) for answer in template.answer.values()),
+        'a "b" \\ c\n\tñ\U0001f331',
+    ):
+        grammar = Grammar(document_gbnf(text))
+        assert grammar.accepts(text.encode())
+        changed = [other for other in itertools.islice(mutations(text, rng), 300) if other != text]
+        assert not [other for other in changed if grammar.accepts(other.encode("utf-8", "surrogatepass"))]

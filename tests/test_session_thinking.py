@@ -447,16 +447,19 @@ def test_where_somebody_may_be_in_danger_the_template_speaks_and_not_the_model(
     answer = thinking_bundle.templates["refusal"].answer[lang]
     shown: list[str] = []
     events: list[object] = []
-    with thinking_bundle.session(sampling={"max_tokens": 200, "seed": 3}) as session:
+    with thinking_bundle.session(sampling={"max_tokens": 60, "seed": 3}) as session:
         reply = session.send(request_, on_token=shown.append, on_event=events.append)
         assert reply.trace["template"]["name"] == "refusal" and not reply.partial
         assert reply.scene == answer and reply.text == answer.response.strip() and "112" in reply.text
         assert "".join(shown) == reply.document == session.history[-1].document
         assert Scene.from_yaml(reply.document) == answer
+        (only,) = reply.trace["passes"]
+        assert only["tokens"]["sampled"] == 0 and only["tokens"]["forced"] > 60, "the model only read it"
         assert not [event for event in events if isinstance(event, Replaced)]
         assert session.send("And then?", template="hearth").scene != answer
         stopped = session.send(request_, on_token=shown.append, on_event=lambda event: session.cancel())
         assert stopped.partial and (stopped.text, stopped.document) == (reply.text, reply.document)
+        assert "".join(shown) == 2 * reply.document
 
 
 def test_an_answer_of_a_template_that_breaks_its_own_bounds_is_refused() -> None:

@@ -39,7 +39,7 @@ from ltm_edge.schemas.template import (
     name_problem,
 )
 
-__all__ = ["document_head", "goes_on", "pvq_gbnf", "template_gbnf"]
+__all__ = ["document_gbnf", "document_head", "goes_on", "pvq_gbnf", "template_gbnf"]
 
 _RESPONSE = "\n  response:"
 _BLOCK = "  response: |\n"
@@ -325,6 +325,11 @@ def template_gbnf(template: Template, names: Mapping[str, str] | None = None, he
 
     writer.rule("root", root)
     return writer.text()
+
+
+def document_gbnf(document: str) -> str:
+    """The GBNF grammar of one document, which leaves nothing to choose."""
+    return f"root ::= {_literal(document)}\n"
 
 
 def pvq_gbnf(keys: Sequence[str], max_chars: int) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ltm_edge.errors import GrammarError, SchemaError
-from ltm_edge.grammar import template_gbnf
+from ltm_edge.grammar.template import document_gbnf, template_gbnf
 from ltm_edge.loop.prompt import FittedPrompt, Known
 from ltm_edge.loop.protocols import DraftPass, Tokens, Vocabulary, Writer
 from ltm_edge.scene.record import Scene
-from ltm_edge.schemas.template import Template, smallest_document
+from ltm_edge.schemas.template import Template, scene_document, smallest_document
 
 __all__ = ["Draft", "DraftOrder", "SceneDecoder"]
 
@@ -111,8 +111,11 @@ class SceneDecoder:
             )
 
     def smallest(self, template: Template, lang: str) -> int:
-        """Tokens of the template's smallest document."""
-        return len(self.vocabulary.tokenize(smallest_document(template, self.names.get(lang, {}))))
+        """Tokens of the template's smallest document; of its answer, where it has one."""
+        answer = template.answer_in(lang)
+        names = self.names.get(lang, {})
+        document = scene_document(template, answer) if answer is not None else smallest_document(template, names)
+        return len(self.vocabulary.tokenize(document))
 
     def order(
         self,
@@ -182,5 +185,10 @@ class SceneDecoder:
     def _grammar(self, template: Template, lang: str) -> str:
         key = (template.name, lang)
         if key not in self._gbnf:
-            self._gbnf[key] = template_gbnf(template, self.names.get(lang))
+            answer = template.answer_in(lang)  # the model only reads it: all of its tokens are forced
+            self._gbnf[key] = (
+                document_gbnf(scene_document(template, answer))
+                if answer is not None
+                else template_gbnf(template, self.names.get(lang))
+            )
         return self._gbnf[key]

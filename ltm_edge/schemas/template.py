@@ -209,6 +209,10 @@ class Template:
         """Languages that the template has any words in, in alphabetical order."""
         return tuple(sorted({*self.examples, *self.anchors, *self.directive}))
 
+    def answer_in(self, lang: str) -> Scene | None:
+        """The scene with which the template answers itself in a language, or in English; None: the model writes one."""
+        return self.answer.get(lang) or self.answer.get("en")
+
 
 def name_problem(name: str) -> str:
     """Why a model couldn't write `name` in a comma-separated list, or nothing."""
