@@ -9,6 +9,7 @@ itself is not imported: nothing of it is needed, and it would install a log hand
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 import importlib.util
@@ -32,6 +33,8 @@ _LIBRARIES = ("ggml", "llama")
 # beside one busy process a token took over a second, with this limit about 0.1 s; on quiet cores both take 10 ms.
 _SPIN = ("GOMP_SPINCOUNT", "3000")
 _SPIN_KEYS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+_END = 10.0  # seconds that threads in native code get to come out of it when Python ends; a stop takes 0.1
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 
@@ -105,7 +108,17 @@ def core() -> ModuleType:
     module.load_backends(str(folder))
     module.ensure_backend()
     check_back_end(module, folder, LLAMA_CPP_PYTHON)
+    atexit.register(_end_calls, module, os.getpid())
     return module
+
+
+def _end_calls(module: ModuleType, loaded_in: int) -> None:
+    """Bring daemon threads out of native code before Python ends them there, which would abort the process.
+
+    Other threads have been joined by then. A fork of the process hasn't any of its threads.
+    """
+    if os.getpid() == loaded_in and not module.end_calls(_END):
+        logger.warning("a thread is still computing after %.0f s; the end of the program may break it off", _END)
 
 
 def forward_log() -> None:

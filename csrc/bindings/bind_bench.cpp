@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "grammar/grammar.h"
 #include "grammar/mask_cache.h"
 #include "grammar/matcher.h"
@@ -62,7 +63,7 @@ py::dict masks(const std::string& gbnf, const std::shared_ptr<Vocab>& vocab, con
     std::vector<std::int64_t> first;
     MaskStatistics kept;
     {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         std::shared_ptr<MaskCache> cache;
         for (int round = 0; round < cold_rounds; ++round) {
             cache.reset();

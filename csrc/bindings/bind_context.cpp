@@ -7,6 +7,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/convert.h"
+#include "bindings/gil.h"
 #include "bindings/signal_poll.h"
 #include "engine/context.h"
 #include "support/error.h"
@@ -24,7 +25,7 @@ auto polled(const Call& call) {
     SignalPoll poll;
     const StopPoll stop = std::ref(poll);
     auto result = [&] {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         return call(stop);
     }();
     if (poll.raised) throw py::error_already_set(*poll.raised);
@@ -63,7 +64,7 @@ void bind_adapters(py::module_& m) {
         .def_static(
             "load",
             [](std::shared_ptr<Model> model, const std::string& path) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return Adapter::load(std::move(model), path);
             },
             py::arg("model"), py::arg("path"), "Load a LoRA in GGUF form. Raises ModelError.");
@@ -159,7 +160,7 @@ void bind_context(py::module_& m) {
     bind_options(m);
     py::class_<Context>(m, "Context")
         .def(py::init([](std::shared_ptr<Model> model, const ContextOptions& options) {
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return std::make_unique<Context>(std::move(model), options);
              }),
              py::arg("model"), py::arg("options"))
@@ -192,7 +193,7 @@ void bind_context(py::module_& m) {
             "rebase",
             [](Context& self, const Tokens& tokens, std::size_t keep, std::size_t count) {
                 const std::vector<llama_token> list = from_array(tokens);
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return self.rebase(list, keep, count);
             },
             py::arg("tokens"), py::arg("keep"), py::arg("count"),
@@ -204,7 +205,7 @@ void bind_context(py::module_& m) {
                 const std::vector<llama_token> list = from_array(tokens);
                 Context::Saved saved;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGil release;
                     saved = self.save(list);
                 }
                 auto* bytes = new std::vector<std::uint8_t>(std::move(saved.bytes));
@@ -218,7 +219,7 @@ void bind_context(py::module_& m) {
             [](Context& self, const Tokens& tokens, const py::buffer& data) {
                 const std::vector<llama_token> list = from_array(tokens);
                 const py::buffer_info info = data.request();
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return self.restore(list, static_cast<const std::uint8_t*>(info.ptr),
                                     static_cast<std::size_t>(info.size * info.itemsize));
             },

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "bindings/signal_poll.h"
 #include "engine/embedder.h"
 #include "support/error.h"
@@ -16,7 +17,7 @@ py::tuple embed(Embedder& self, const std::vector<std::string>& texts) {
     SignalPoll poll;
     Embeddings found;
     try {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         found = self.embed(texts, std::ref(poll));
     } catch (const Error&) {
         if (poll.raised) throw py::error_already_set(*poll.raised);
@@ -39,7 +40,7 @@ void bind_embedder(py::module_& m) {
         .def_readwrite("pooling", &EmbedderOptions::pooling);
     py::class_<Embedder>(m, "Embedder")
         .def(py::init([](std::shared_ptr<Model> model, const EmbedderOptions& options) {
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return std::make_unique<Embedder>(std::move(model), options);
              }),
              py::arg("model"), py::arg("options"))

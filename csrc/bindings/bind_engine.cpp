@@ -7,6 +7,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/convert.h"
+#include "bindings/gil.h"
 #include "bindings/signal_poll.h"
 #include "engine/backend.h"
 #include "engine/model.h"
@@ -63,7 +64,7 @@ void bind_model(py::module_& m) {
                 SignalPoll poll;
                 std::shared_ptr<Model> model;
                 try {
-                    const py::gil_scoped_release release;
+                    const WithoutGil release;
                     model = Model::load(options, [&](float) { return !poll(); });
                 } catch (const Error&) {
                     if (poll.raised) throw py::error_already_set(*poll.raised);
@@ -77,7 +78,7 @@ void bind_model(py::module_& m) {
             [](const Model& self, const std::string& text, bool add_special, bool parse_special) {
                 std::vector<llama_token> tokens;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGil release;
                     tokens = self.tokenize(text, add_special, parse_special);
                 }
                 return to_array(tokens);
@@ -111,7 +112,7 @@ void bind_model(py::module_& m) {
         .def(
             "grammar_vocab",
             [](const Model& self) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return std::const_pointer_cast<grammar::Vocab>(self.grammar_vocab());
             },
             "The vocabulary as the grammar engine sees it; built on first use.")
@@ -122,7 +123,7 @@ void bind_model(py::module_& m) {
         .def(
             "compile_grammar",
             [](const Model& self, const std::string& gbnf) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return std::make_shared<grammar::MaskCache>(std::make_shared<const grammar::Grammar>(gbnf),
                                                             self.grammar_vocab());
             },

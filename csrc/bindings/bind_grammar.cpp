@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "grammar/grammar.h"
 #include "grammar/mask_cache.h"
 #include "grammar/matcher.h"
@@ -59,7 +60,7 @@ Vocab make_vocab(const py::sequence& pieces,
         if (kinds.at(i) > 2) throw Error(ErrorCode::invalid_argument, "vocabulary: a token kind is 0, 1 or 2");
         of.push_back(static_cast<TokenKind>(kinds.at(i)));
     }
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     return {views, of};
 }
 
@@ -82,7 +83,7 @@ float* logits_of(py::array_t<float, py::array::c_style>& logits) {
 void bind_grammar(py::module_& m) {
     py::class_<Grammar, std::shared_ptr<Grammar>>(m, "Grammar", "GBNF text, read, checked and compiled. Immutable.")
         .def(py::init([](std::string text, std::string root) {
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return std::make_shared<Grammar>(std::move(text), std::move(root));
              }),
              py::arg("text"), py::arg("root") = "root")
@@ -93,13 +94,13 @@ void bind_grammar(py::module_& m) {
         .def("accepts",
              [](const Grammar& g, const py::bytes& bytes) {
                  const std::string_view text = bytes;
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return g.accepts(text);
              })
         .def("valid_prefix",
              [](const Grammar& g, const py::bytes& bytes) {
                  const std::string_view text = bytes;
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return g.valid_prefix(text);
              })
         .def(
@@ -119,7 +120,7 @@ void bind_grammar(py::module_& m) {
         .def_static("deserialise",
                     [](const py::bytes& blob) {
                         const std::string_view bytes = blob;
-                        const py::gil_scoped_release release;
+                        const WithoutGil release;
                         return std::make_shared<Vocab>(Vocab::deserialise(bytes));
                     })
         .def("serialise", [](const Vocab& v) { return py::bytes(v.serialise()); })
@@ -136,7 +137,7 @@ void bind_grammar(py::module_& m) {
     py::class_<MaskCache, std::shared_ptr<MaskCache>>(m, "MaskCache",
                                                       "A grammar over a vocabulary, with the masks computed so far.")
         .def(py::init([](std::shared_ptr<Grammar> g, std::shared_ptr<Vocab> v) {
-                 const py::gil_scoped_release release;
+                 const WithoutGil release;
                  return std::make_shared<MaskCache>(std::move(g), std::move(v));
              }),
              py::arg("grammar"), py::arg("vocab"))
@@ -144,7 +145,7 @@ void bind_grammar(py::module_& m) {
             "prepare",
             [](MaskCache& c, const py::bytes& bytes, double milliseconds) {
                 const std::string_view text = bytes;
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return c.prepare(c.start(), text, milliseconds);
             },
             py::arg("text"), py::arg("milliseconds"))
@@ -168,7 +169,7 @@ void bind_grammar(py::module_& m) {
             [](const Matcher& self, std::optional<std::uint32_t> budget) {
                 MaskPtr mask;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGil release;
                     mask = budget ? self.mask(*budget) : self.mask();
                 }
                 return view(mask);
@@ -180,7 +181,7 @@ void bind_grammar(py::module_& m) {
                std::optional<std::uint32_t> budget) {
                 float* const data = logits_of(logits);
                 const auto n = static_cast<std::size_t>(logits.size());
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 const MaskPtr mask = budget ? self.mask(*budget) : self.mask();
                 mask->apply(data, n);
                 return mask->count;
@@ -189,7 +190,7 @@ void bind_grammar(py::module_& m) {
         .def(
             "allowed_count",
             [](const Matcher& self, std::optional<std::uint32_t> budget) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return (budget ? self.mask(*budget) : self.mask())->count;
             },
             py::arg("budget") = py::none())
@@ -201,7 +202,7 @@ void bind_grammar(py::module_& m) {
             "validate",
             [](const Matcher& self, const TokenArray& tokens) {
                 const std::vector<std::uint32_t> numbers = from_tokens(tokens);
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return self.validate(numbers);
             },
             py::arg("tokens"))
@@ -216,7 +217,7 @@ void bind_grammar(py::module_& m) {
             py::arg("tokenize"), py::arg("may_replace") = 0, py::arg("budget") = py::none())
         .def_property_readonly("cost_to_end",
                                [](const Matcher& self) {
-                                   const py::gil_scoped_release release;
+                                   const WithoutGil release;
                                    return self.cost_to_end();
                                })
         .def_property_readonly("is_complete", &Matcher::is_complete)

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "memory/kernels.h"
 #include "memory/resonance.h"
 #include "memory/vector_index.h"
@@ -49,7 +50,7 @@ bool is_block(const Array<float>& rows, std::size_t n, std::size_t dim) {
 void add(VectorIndex& self, const Array<std::int64_t>& ids, const Array<float>& vectors, std::size_t threads) {
     expect(ids.ndim() == 1 && is_block(vectors, static_cast<std::size_t>(ids.size()), self.dim()),
            "vector index: ids [n] and vectors [n, dim] expected");
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     self.add(view(ids), vectors.data(), threads);
 }
 
@@ -65,7 +66,7 @@ py::tuple search(const VectorIndex& self, const Array<float>& queries, std::size
     std::int64_t* const to_ids = ids.mutable_data();
     float* const to_scores = scores.mutable_data();
     {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         self.search(from, n, how, to_ids, to_scores);
     }
     return py::make_tuple(ids, scores);
@@ -122,7 +123,7 @@ py::tuple resonate(const Array<double>& age, const Array<float>& strength,
     float* const to_scores = scores.mutable_data();
     float* const to_parts = parts.mutable_data();
     {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         memory::resonate(input, to_scores, to_parts);
     }
     return py::make_tuple(scores, parts);
@@ -135,7 +136,7 @@ py::array_t<std::int64_t> diversify(const Array<float>& scores, const Array<floa
            "diversify: scores [n] and vectors [n, dim] expected");
     std::vector<std::int64_t> order;
     {
-        const py::gil_scoped_release release;
+        const WithoutGil release;
         order = memory::diversify(scores.data(), vectors.data(), n, static_cast<std::size_t>(vectors.shape(1)), k, lam);
     }
     return py::array_t<std::int64_t>(static_cast<py::ssize_t>(order.size()), order.data());
@@ -144,7 +145,7 @@ py::array_t<std::int64_t> diversify(const Array<float>& scores, const Array<floa
 }  // namespace
 
 void bind_memory(py::module_& m) {
-    using Release = py::call_guard<py::gil_scoped_release>;
+    using Release = py::call_guard<WithoutGil>;
     m.attr("INDEX_EFFORT") = VectorIndex::kEffort;
     m.def("vector_kernels", &memory::kernel_name, "Instruction set of the vector kernels that run here.");
     m.def("resonate", &resonate, py::arg("age"), py::arg("strength"), py::arg("weights"), py::arg("half_life"),
@@ -159,7 +160,7 @@ void bind_memory(py::module_& m) {
         .def(
             "remove",
             [](VectorIndex& self, const Array<std::int64_t>& ids) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return self.remove(view(ids));
             },
             py::arg("ids"))
@@ -169,7 +170,7 @@ void bind_memory(py::module_& m) {
         .def(
             "save",
             [](VectorIndex& self, const std::filesystem::path& path, std::uint64_t generation, std::string embedder) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 self.save(path, IndexOrigin{generation, std::move(embedder)});
             },
             py::arg("path"), py::arg("generation"), py::arg("embedder"))
@@ -177,7 +178,7 @@ void bind_memory(py::module_& m) {
             "load",
             [](const std::filesystem::path& path, std::size_t dim, std::uint64_t generation, std::string embedder,
                std::size_t exact_below) {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 return VectorIndex::load(path, dim, IndexOrigin{generation, std::move(embedder)}, exact_below);
             },
             py::arg("path"), py::arg("dim"), py::arg("generation"), py::arg("embedder"), py::arg("exact_below"))
@@ -186,7 +187,7 @@ void bind_memory(py::module_& m) {
         .def("stats", [](const VectorIndex& self) {
             memory::IndexStats found{};
             {
-                const py::gil_scoped_release release;
+                const WithoutGil release;
                 found = self.stats();
             }
             return py::make_tuple(found.count, found.deleted, found.bytes, found.linked);

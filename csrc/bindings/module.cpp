@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 
 PYBIND11_MODULE(_core, m) {
     m.doc() = "Native part of ltm-edge.";
@@ -12,4 +13,11 @@ PYBIND11_MODULE(_core, m) {
     ltm::bind_embedder(m);
     ltm::bind_memory(m);
     ltm::bind_bench(m);
+    m.def(
+        "end_calls",
+        [](double seconds) {
+            return ltm::WithoutGil::end(std::chrono::milliseconds(static_cast<long long>(seconds * 1000)));
+        },
+        pybind11::arg("seconds"),
+        "Stop the calls of other threads, for good, and wait for them; False if some still run after `seconds`.");
 }

@@ -6,13 +6,16 @@
 #include <chrono>
 #include <optional>
 
+#include "bindings/gil.h"
+
 namespace ltm {
 
-// Lets Python handle signals while native code runs. Asked at most every 20 ms; an exception raised by a handler is
-// kept and raised again once the native call has returned.
+// Lets Python handle signals while native code runs, and stops that where Python ends. Signals are asked for at most
+// every 20 ms; an exception raised by a handler is kept and raised again once the native call has returned.
 class SignalPoll {
   public:
     bool operator()() {
+        if (WithoutGil::ending()) return true;
         const auto now = std::chrono::steady_clock::now();
         if (now - last_ < std::chrono::milliseconds(20)) return false;
         last_ = now;
