@@ -99,7 +99,8 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
     if (!context_) {
         const std::string reason = last_error();
         throw Error(ErrorCode::engine, "context: llama.cpp can't create one of " + std::to_string(o.n_ctx) +
-                                           " tokens: " + (reason.empty() ? "no reason given" : reason));
+                                           " tokens: " + (reason.empty() ? "no reason given" : reason) +
+                                           "; take a smaller ctx");
     }
     memory_ = std::make_unique<Memory>(llama_get_memory(context_.get()), model_->handle());
     cache_ = std::make_unique<SequenceCache>(*memory_, n_seq_max_);

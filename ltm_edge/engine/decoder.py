@@ -11,12 +11,18 @@ import numpy.typing as npt
 
 from ltm_edge.engine.model import LoadedModel, Tokens
 from ltm_edge.engine.process import same_process
+from ltm_edge.errors import EngineError
+from ltm_edge.machine import memory
 from ltm_edge.native import core, forward_log
 
 if TYPE_CHECKING:
     from ltm_edge.engine.state_files import StateFiles, StateKey
 
 __all__ = ["AdapterMix", "AnyOrder", "Committed", "Decoder", "Order", "Pass", "Sampling", "Scored"]
+
+
+# Keys of models whose layers keep only a window of tokens, or something smaller in their place.
+_LESS = ("attention.sliding_window", "attention.kv_lora_rank")
 
 
 class AnyOrder(Protocol):
@@ -191,8 +197,9 @@ class Decoder:
     """One llama.cpp context. One caller at a time; :meth:`cancel` may come from any thread or a signal handler."""
 
     def __init__(self, model: LoadedModel) -> None:
-        """Create the context. Raises EngineError if llama.cpp can't."""
+        """Create the context. Raises EngineError if llama.cpp can't, or if the memory can't hold it."""
         native = core()
+        _check_memory(model)
         options = native.ContextOptions()
         options.n_ctx = model.n_ctx
         options.n_threads = model.threads
@@ -437,3 +444,18 @@ class Decoder:
     def clear(self) -> None:
         """Forget all cached tokens."""
         self._context.clear()
+
+
+def _check_memory(model: LoadedModel) -> None:
+    """Refuse a context that memory can't hold: most systems give it all the same, and end the process that fills it."""
+    if model.plan.layers or any(key.endswith(_LESS) or ".ssm." in key for key in model.metadata):
+        return  # it is on a GPU, or the model keeps less than what every layer would need for every token
+    found = memory()
+    needed = model.facts.kv_bytes(model.n_ctx, model.options.kv_type)
+    if found is None or found.available is None or needed <= found.available:
+        return
+    most = int(found.available * 0.8 * model.n_ctx / needed) // 256 * 256
+    raise EngineError(
+        f"context: the keys and values of {model.n_ctx} tokens take {needed / 1e9:.1f} GB, "
+        f"{found.available / 1e9:.1f} GB of memory are available; take a ctx of {most}, or a kv_type of fewer bits"
+    )

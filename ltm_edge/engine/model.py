@@ -39,6 +39,7 @@ class LoadedModel:
         path: the file it was read from.
         options: how it was asked for.
         plan: what runs where.
+        facts: its measures, as the file's header gives them.
         n_ctx: tokens of context for each of its contexts.
         threads: CPU threads for each of its contexts.
         metadata: the GGUF's scalar metadata as text.
@@ -50,6 +51,7 @@ class LoadedModel:
     path: Path
     options: EngineOptions
     plan: OffloadPlan
+    facts: ModelFacts
     n_ctx: int
     threads: int
     metadata: Mapping[str, str]
@@ -91,6 +93,7 @@ class LoadedModel:
             path=path,
             options=options,
             plan=plan,
+            facts=facts,
             n_ctx=n_ctx,
             threads=threads,
             metadata=handle.metadata(),

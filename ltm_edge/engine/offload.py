@@ -44,6 +44,10 @@ class ModelFacts:
     kv_width: int
     vocabulary: int
 
+    def kv_bytes(self, n_ctx: int, kv_type: str) -> int:
+        """Bytes of the keys and values of ``n_ctx`` tokens, where every layer keeps those of all of them."""
+        return int(self.layers * self.kv_width * n_ctx * _BYTES_PER_KV.get(kv_type, 0.5625))
+
 
 @dataclass(frozen=True, slots=True)
 class OffloadPlan:
@@ -119,7 +123,7 @@ def plan_offload(
 
 def _fitting_layers(gpus: Sequence[DeviceInfo], facts: ModelFacts, n_ctx: int, kv_type: str) -> int:
     """Largest number of layers (the output layer last) whose weights and KV fit."""
-    kv_per_layer = facts.kv_width * n_ctx * _BYTES_PER_KV.get(kv_type, 0.5625)
+    kv_per_layer = facts.kv_bytes(n_ctx, kv_type) / max(facts.layers, 1)
     # The output matrix is about vocabulary x embedding of the weights; the rest is spread evenly over the blocks.
     parameters_out = facts.vocabulary * facts.embedding
     per_layer = facts.weights / (facts.layers + 1)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
+from ltm_edge.bundle import Bundle
 from ltm_edge.engine.decoder import Decoder, Sampling
 from ltm_edge.engine.model import LoadedModel
 from ltm_edge.errors import ContextFull, EngineError, GrammarError, InputError, LtmError
+from ltm_edge.machine import Memory
 
 pytestmark = pytest.mark.needs_model
 
@@ -307,3 +309,18 @@ def test_a_context_length_of_billions_in_the_file_reserves_no_memory(tmp_path):
     assert run.returncode == 0, run.stderr
     kibibytes = int(run.stdout)
     assert kibibytes < 1 << 20, run.stdout
+
+
+def test_a_context_that_memory_cannot_hold_is_refused_and_not_tried(demo_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said = r"16777216 tokens take 386\.5 GB, .* available; take a ctx of \d+"
+    with Bundle.open(demo_path, ctx=1 << 24, threads=1) as bundle, pytest.raises(EngineError, match=said):
+        bundle.session()
+    with Bundle.open(demo_path, ctx=10_240, threads=1) as bundle:
+        needed = 10_240 * 30 * 2 * 3 * 64 * 2  # layers, keys and values, heads, width of each, bytes
+        monkeypatch.setattr("ltm_edge.engine.decoder.memory", lambda: Memory(1 << 40, needed - 1))
+        with pytest.raises(EngineError, match=r"10240 tokens take 0\.2 GB"):
+            bundle.session()
+        monkeypatch.setattr("ltm_edge.engine.decoder.memory", lambda: Memory(1 << 40, needed))
+        bundle.session().close()
+        monkeypatch.setattr("ltm_edge.engine.decoder.memory", lambda: None)
+        bundle.session().close()
