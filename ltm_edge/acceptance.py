@@ -12,7 +12,7 @@ from ltm_edge.loop.prompt import Known
 from ltm_edge.loop.respond import MetaResponder, Reply, refusal_scene, remark
 from ltm_edge.loop.turn_loop import Outcome
 from ltm_edge.planner import Plan
-from ltm_edge.schemas.template import scene_document
+from ltm_edge.schemas.template import answer_document
 from ltm_edge.settings import Settings
 from ltm_edge.turn import Turn
 
@@ -88,7 +88,7 @@ class Acceptance:
             tell(Replaced(document, "refusal"))
         elif plan.answer is not None and outcome.partial:  # stopped while it was read: it is there all the same
             scene, known = plan.answer, known[:1]
-            document = scene_document(template, scene)
+            document = answer_document(template, order.lang)
             outcome = replace(outcome, scene=scene, document=document)
         start = time.perf_counter()
         text = self._responder.respond(scene, document, form, order.lang)
@@ -132,7 +132,7 @@ class Acceptance:
             **({"memory": plan.reminder.trace} if plan.reminder.trace else {}),
         }
         if plan.answer is not None:
-            document = scene_document(plan.template, plan.answer)
+            document = answer_document(plan.template, order.lang)
         text = self._responder.respond(None, document, settings.form, order.lang)
         return _turn(plan, document, text, trace, partial=True)
 

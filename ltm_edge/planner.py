@@ -24,7 +24,7 @@ from ltm_edge.scene.form import wanted_form
 from ltm_edge.scene.language import detect_language
 from ltm_edge.scene.pvq import Pvq
 from ltm_edge.scene.record import Scene
-from ltm_edge.schemas.template import scene_document
+from ltm_edge.schemas.template import answer_document
 from ltm_edge.settings import MAX_SEED, Settings
 from ltm_edge.turn import Turn
 
@@ -158,16 +158,15 @@ class TurnPlanner:
         inputs = overlay.routing.inputs or settings.channels is not None
         directives = oriented.directives(self._bundle.field) if inputs else []
         entropy = oriented.routing.entropy if oriented.routing is not None else None
-        answer = template.answer_in(order.lang)  # it is read and not written, so that no limit cuts it off
-        least = len(self._bundle.model.tokenize(scene_document(template, answer))) if answer is not None else 0
-        why = "" if answer is not None else convened(overlay.consilium, entropy, settings.council)
+        document = answer_document(template, order.lang)  # it is read and not written, so that no limit cuts it off
+        why = "" if document else convened(overlay.consilium, entropy, settings.council)
         if why and len(self._bundle.field.channels) < 2:
             why, notices = "", (*notices, "no consilium is held: it takes two channels, and the field has fewer")
         mixable = {key: getattr(order.sampling, key) for key in _MIXED if key not in own}
         mixed = self.orienter.sampling(mixable, oriented) if inputs else {}
         planned = replace(
             order,
-            max_tokens=max(order.max_tokens, least),
+            max_tokens=max(order.max_tokens, len(self._bundle.model.tokenize(document))),
             pvq=pvq,
             sampling=_with(order.sampling, mixed),
             recalled=reminder.text,

@@ -13,7 +13,7 @@ from ltm_edge.grammar.template import document_gbnf, template_gbnf
 from ltm_edge.loop.prompt import FittedPrompt, Known
 from ltm_edge.loop.protocols import DraftPass, Tokens, Vocabulary, Writer
 from ltm_edge.scene.record import Scene
-from ltm_edge.schemas.template import Template, scene_document, smallest_document
+from ltm_edge.schemas.template import Template, answer_document, smallest_document
 
 __all__ = ["Draft", "DraftOrder", "SceneDecoder"]
 
@@ -112,9 +112,7 @@ class SceneDecoder:
 
     def smallest(self, template: Template, lang: str) -> int:
         """Tokens of the template's smallest document; of its answer, where it has one."""
-        answer = template.answer_in(lang)
-        names = self.names.get(lang, {})
-        document = scene_document(template, answer) if answer is not None else smallest_document(template, names)
+        document = answer_document(template, lang) or smallest_document(template, self.names.get(lang, {}))
         return len(self.vocabulary.tokenize(document))
 
     def order(
@@ -185,10 +183,6 @@ class SceneDecoder:
     def _grammar(self, template: Template, lang: str) -> str:
         key = (template.name, lang)
         if key not in self._gbnf:
-            answer = template.answer_in(lang)  # the model only reads it: all of its tokens are forced
-            self._gbnf[key] = (
-                document_gbnf(scene_document(template, answer))
-                if answer is not None
-                else template_gbnf(template, self.names.get(lang))
-            )
+            said = answer_document(template, lang)  # the model only reads it: all of its tokens are forced
+            self._gbnf[key] = document_gbnf(said) if said else template_gbnf(template, self.names.get(lang))
         return self._gbnf[key]

@@ -118,12 +118,12 @@ class TurnLoop:
             return "cancelled" if stopped() else "budget" if not passes.affordable() else ""
 
         limits = self._overlay
-        # What the template says itself isn't written again.
-        bounds = replace(limits.self_loop, enabled=False) if template.answer else limits.self_loop
+        said = template.answer_in(order.lang) is not None  # by the template itself: nothing of it is written again
+        bounds = replace(limits.self_loop, enabled=False) if said else limits.self_loop
         loop = SelfLoop(bounds, limits.critics.recursia.max_depth).run(first, passes.revise, halted)
         best = loop.best.draft
         cancelled = loop.cancelled
-        refused = None if cancelled else self._refusal(loop, order, template)
+        refused = None if cancelled or said else self._refusal(loop, order, template)
         if best is not passes.streamed and best.scene is not None and refused is None:
             on_event(Replaced(best.document, first.judged.against if best is not first.draft else "council"))
         trace = passes.trace(chosen, loop, council)
@@ -145,7 +145,7 @@ class TurnLoop:
     def _refusal(self, loop: LoopResult, order: TurnOrder, template: Template) -> Verdict | None:
         """The verdict by which even the best draft is too far from an answer."""
         limits = self._overlay.critics.obstructio
-        if not limits.enabled or not self._overlay.self_loop.enabled or template.name == "refusal" or template.answer:
+        if not limits.enabled or not self._overlay.self_loop.enabled or template.name == "refusal":
             return None
         for verdict in loop.best.judged.verdicts:
             if verdict.critic == "obstructio" and verdict.score < limits.refuse_below:

@@ -42,6 +42,7 @@ __all__ = [
     "PolesSpec",
     "RolesSpec",
     "Template",
+    "answer_document",
     "check_scene",
     "choice_names",
     "name_problem",
@@ -493,6 +494,12 @@ def scene_document(template: Template, scene: Scene) -> str:
     """`scene` written as a model writes it under `template`: order of fields and form of the response."""
     block = isinstance(template.fields["response"], BlockSpec)
     return write_scene(scene, tuple(template.fields), block=block)
+
+
+def answer_document(template: Template, lang: str) -> str:
+    """The template's own answer as a model writes it; empty where the model is to write one."""
+    answer = template.answer_in(lang)
+    return scene_document(template, answer) if answer is not None else ""
 
 
 def smallest_document(template: Template, names: Mapping[str, str] | None = None) -> str:

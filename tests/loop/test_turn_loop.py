@@ -74,6 +74,7 @@ class Turn:
         self._writer, self._stop_at = writer, stop_at
         decoder = SceneDecoder(writer, Bytes(), SET.archetype_names())
         self.loop = TurnLoop(decoder, overlay, CriticPanel(critics, overlay), None)
+        self.template = options.pop("template", TEMPLATE)
         self.history = options.pop("history", ())
         self.known, self.dropped = options.pop("known", ()), options.pop("dropped", 0)
         self.order = order(**options)
@@ -87,7 +88,7 @@ class Turn:
 
         outcome = self.loop.run(
             self.order,
-            TEMPLATE,
+            self.template,
             CHOSEN,
             self.composer,
             self.history,
@@ -572,6 +573,13 @@ def test_recalled_text_gives_way_to_a_request_that_leaves_no_room() -> None:
     assert not outcome.reminded and "The well is dry" not in turn._writer.prompts()[0]
     assert any("no room for what was recalled" in notice for notice in outcome.trace["notices"])
     assert Turn(Typist(ONE), recalled=recalled).run().reminded
+
+
+@pytest.mark.parametrize(("lang", "passes"), [("en", 2), ("ru", 1)])
+def test_what_a_template_says_itself_is_neither_revised_nor_refused(lang: str, passes: int) -> None:
+    answering = replace(TEMPLATE, answer={"ru": Scene.from_yaml(ONE)})
+    outcome = Turn(Typist(ONE, TWO), [Says(0.05, 0.06)], template=answering, lang=lang).run()
+    assert len(outcome.trace["passes"]) == passes and (outcome.refused is None) == (lang == "ru")
 
 
 def test_a_request_that_does_not_fit_is_refused_with_numbers() -> None:
