@@ -18,7 +18,7 @@ namespace ltm {
 class WithoutGil {
   public:
     // Throws Error(cancelled) once Python ends, but in the thread that ends it: other exit handlers may still save.
-    WithoutGil() : counted_() {}
+    WithoutGil() = default;
 
     // Whether Python ends; a call that takes long asks now and then, and stops.
     static bool ending() { return state().ending.load(std::memory_order_acquire); }
