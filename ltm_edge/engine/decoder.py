@@ -23,6 +23,7 @@ __all__ = ["AdapterMix", "AnyOrder", "Committed", "Decoder", "Order", "Pass", "S
 
 # Keys of models whose layers keep only a window of tokens, or something smaller in their place.
 _LESS = ("attention.sliding_window", "attention.kv_lora_rank")
+_SHARE = 0.8  # of the memory that is free, for keys and values: what is computed needs some, too
 
 
 class AnyOrder(Protocol):
@@ -454,7 +455,7 @@ def _check_memory(model: LoadedModel) -> None:
     needed = model.facts.kv_bytes(model.n_ctx, model.options.kv_type)
     if found is None or found.available is None or needed <= found.available:
         return
-    most = int(found.available * 0.8 * model.n_ctx / needed) // 256 * 256
+    most = int(found.available * _SHARE * model.n_ctx / needed) // 256 * 256
     raise EngineError(
         f"context: the keys and values of {model.n_ctx} tokens take {needed / 1e9:.1f} GB, "
         f"{found.available / 1e9:.1f} GB of memory are available; take a ctx of {most}, or a kv_type of fewer bits"

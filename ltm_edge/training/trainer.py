@@ -203,8 +203,8 @@ class Trainer:
                     parameter.grad = reduce(found, "sum")
             except RuntimeError as error:
                 raise TrainingError(
-                    f"step {batch.number + 1}: another process of this training has ended, which says why; "
-                    f"{self._stands()}"
+                    f"step {batch.number + 1}: the processes of this training can't add up their gradients; if another "
+                    f"one has ended, it says why; {self._stands()}"
                 ) from error
         torch.nn.utils.clip_grad_norm_(self.net.trainable, _CLIP)
         for group in self._optimizer.param_groups:
