@@ -67,7 +67,7 @@ def test_overlap_mixes_neighbours_and_replay_and_chat_are_strewn_in():
     tail = [unit.phase for unit in units[end + 1 :]]
     quarters = [tail[len(tail) * i // 4 : len(tail) * (i + 1) // 4] for i in range(4)]
     counts = [sum(phase != "drama" for phase in quarter) for quarter in quarters]
-    assert max(counts) - min(counts) <= 3, counts
+    assert max(counts) - min(counts) <= 2, counts
 
 
 def test_a_phase_that_comes_again_replays_the_others_only():
@@ -86,11 +86,15 @@ def test_no_more_is_mixed_in_than_the_next_phase_has():
 
 def test_archetypes_are_spread_evenly():
     units = plan(CurriculumPhase("logic")).units
-    half = len(units) // 2
-    counts = [Counter(unit.archetype for unit in part) for part in (units[:half], units[half:])]
-    for archetype in counts[0] | counts[1]:
-        # At even distances a half has one more than the other at most, and one by where it is cut.
-        assert abs(counts[0][archetype] - counts[1][archetype]) <= 2, archetype
+    archetypes = {unit.archetype for unit in units}
+    half, shift = len(units) // 2, len(archetypes) // 2
+
+    def differences(cut: int) -> list[int]:
+        one, other = (Counter(unit.archetype for unit in part) for part in (units[:cut], units[cut:]))
+        return [abs(one[archetype] - other[archetype]) for archetype in archetypes]
+
+    # Half the way is where each archetype's scenes stand half before, half behind; it need not be half of all units.
+    assert any(max(differences(cut)) <= 1 for cut in range(half - shift, half + shift + 1))
 
 
 def test_tasks_come_in_their_shares():
