@@ -68,6 +68,9 @@ def test_overlap_mixes_neighbours_and_replay_and_chat_are_strewn_in():
     quarters = [tail[len(tail) * i // 4 : len(tail) * (i + 1) // 4] for i in range(4)]
     counts = [sum(phase != "drama" for phase in quarter) for quarter in quarters]
     assert max(counts) - min(counts) <= 2, counts
+    assert all({"myth", ""} <= set(quarter) for quarter in quarters)
+    replayed = [unit.place for unit in units if (unit.section, unit.phase) == (1, "myth")]
+    assert len(set(replayed)) == len(replayed), "no scene comes again before all have come"
 
 
 def test_a_phase_that_comes_again_replays_the_others_only():
